@@ -1,0 +1,76 @@
+"""How a component declares an option: type, default, documentation, secrecy, in one place beside its code.
+
+One declaration yields the loader, `sidecar check`, the README table and `schemas/config.schema.json`, so that
+they cannot drift apart. Components declare frozen dataclasses with `option()`; `config` walks them.
+Durations and sizes are written as people write them ("5s", "256KiB") and held as numbers (seconds, bytes).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import field
+from typing import Any, NewType
+
+Duration = NewType("Duration", float)  # seconds
+Size = NewType("Size", int)  # bytes
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
+_SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def option(
+    default: Any,  # noqa: ANN401  an option may be of any type; the annotation of the field tells which
+    doc: str,
+    *,
+    secret: bool = False,
+    choices: tuple[str, ...] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+) -> Any:  # noqa: ANN401  like dataclasses.field
+    """Declare one option. A secret is never shown and may also come from a file (`<name>_file`, `…_FILE`)."""
+    metadata = {"doc": doc, "secret": secret, "choices": choices, "minimum": minimum, "maximum": maximum}
+    if isinstance(default, list | dict):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def duration(text: str) -> Duration:
+    """Return the seconds of a duration such as "500ms", "5s", "10m", "1h30m". Raises ValueError."""
+    position, seconds = 0, 0.0
+    for match in _DURATION.finditer(text):
+        if match.start() != position:
+            break
+        position = match.end()
+        seconds += float(match[1]) * _DURATION_UNITS[match[2]]
+    if not text or position != len(text):
+        raise ValueError(f'expected a duration such as "500ms", "5s" or "10m", got "{text}"')
+    return Duration(seconds)
+
+
+def size(text: str) -> Size:
+    """Return the bytes of a size such as "512", "256KiB", "1MiB". Raises ValueError."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f'expected a size such as "256KiB" or "1MiB", got "{text}"')
+    return Size(int(match[1]) * _SIZE_UNITS[match[2]])
+
+
+def show_duration(seconds: float) -> str:
+    """Write seconds the way the configuration does: 600.0 → "10m", 0.5 → "500ms"."""
+    for unit in ("h", "m", "s"):
+        scale = _DURATION_UNITS[unit]
+        if seconds >= scale and seconds % scale == 0:
+            return f"{int(seconds // scale)}{unit}"
+    milliseconds = seconds * 1000
+    return f"{milliseconds:g}ms" if seconds else "0s"
+
+
+def show_size(count: int) -> str:
+    """Write bytes the way the configuration does: 262144 → "256KiB"."""
+    for unit in ("GiB", "MiB", "KiB"):
+        scale = _SIZE_UNITS[unit]
+        if count and count % scale == 0:
+            return f"{count // scale}{unit}"
+    return str(count)

@@ -1,0 +1,329 @@
+"""Everything the sidecar says about itself: one method is one event, and owns its metric and its log line.
+
+Promise: every metric of the contract exists from the first scrape, at 0 where its labels form a closed set;
+counters are raised once per batch from local sums; a log line that could repeat is written at a limited rate
+and says how many it stands for. Refused: the content of an application's line in our own log (secrets).
+
+WARN is odd, nothing lost. ERROR is loss, or a human is needed.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TextIO
+
+import orjson
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
+
+from sidecar.model import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
+
+OUTCOMES = tuple(Outcome)
+WITHHELD = ("dropped_invalid", "quarantined")
+SKIPPED = ("blank",)
+REJECTED = ("ambiguous_unit", "negative", "not_finite", "not_a_number", "too_long")
+OVERFLOWED = ("path", "method", "series")
+LOST = ("line_too_long", "truncated_file", "rotated_away", "deleted", "generation_cap", "read_error", "quarantine_full")
+GAPS = ("truncated_file", "rotated_away", "deleted", "generation_cap", "read_error")
+SINK_OUTCOMES = ("sent", "refused", "dropped", "dead_lettered")
+RETRIES = ("timeout", "connection", "rate_limited", "server_error", "credentials", "blocked", "redirect", "unknown")
+INVALID_CHECKPOINTS = ("damaged", "version", "ahead_of_file", "unreadable")
+
+_REPEAT_SECONDS = 10.0
+
+# One `_created` series beside each counter doubles a scrape and no Prometheus reads it from text by default.
+disable_created_metrics()
+
+
+class Log:
+    """The sidecar's own log: canonical JSON on stderr, without trace id."""
+
+    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream if stream is not None else sys.stderr
+        self._clock = clock
+        self._silent_until: dict[str, float] = {}
+        self._held_back: dict[str, int] = {}
+
+    def write(self, level: str, event: str, message: str, **fields: object) -> None:
+        """Write one line. `event` is a stable key; `fields` say values, never the content of a log line."""
+        now = datetime.now(UTC)
+        record = {
+            "timestamp": f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond:06d}Z",
+            "level": level,
+            "service_name": "gin-sidecar",
+            "message": message,
+            "event": event,
+            **fields,
+        }
+        try:
+            self._stream.write(orjson.dumps(record, default=str).decode() + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            # A log that cannot be written has no place left to say so, and must not stop the data.
+            return
+
+    def info(self, event: str, message: str, **fields: object) -> None:
+        self.write("info", event, message, **fields)
+
+    def warn(self, event: str, message: str, **fields: object) -> None:
+        self.write("warn", event, message, **fields)
+
+    def error(self, event: str, message: str, **fields: object) -> None:
+        self.write("error", event, message, **fields)
+
+    def limited(self, level: str, event: str, key: str, message: str, **fields: object) -> None:
+        """Write at most one line per event and key in ten seconds; the next one tells how many were held back."""
+        slot = f"{event}\0{key}"
+        now = self._clock()
+        if now < self._silent_until.get(slot, 0.0):
+            self._held_back[slot] = self._held_back.get(slot, 0) + 1
+            return
+        if len(self._silent_until) > 1000:  # keys come from closed sets or are few; this bound is for mistakes
+            self._silent_until.clear()
+        self._silent_until[slot] = now + _REPEAT_SECONDS
+        held_back = self._held_back.pop(slot, 0)
+        if held_back:
+            fields["repeated"] = held_back
+        self.write(level, event, message, **fields)
+
+
+class Telemetry:
+    """The catalogue of events. Passed in, never global, so that a test has its own registry for free."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry | None = None,
+        log: Log | None = None,
+        *,
+        sinks: Iterable[str] = (),
+        version: str = "",
+        revision: str = "",
+    ) -> None:
+        self.registry = registry if registry is not None else CollectorRegistry()
+        self.log = log if log is not None else Log()
+        sinks = tuple(sinks)
+
+        def counter(name: str, text: str, **labels: tuple[str, ...]) -> Counter:
+            made = Counter(name, text, tuple(labels), registry=self.registry)
+            _exist_at_zero(made, labels)
+            return made
+
+        def gauge(name: str, text: str, **labels: tuple[str, ...]) -> Gauge:
+            made = Gauge(name, text, tuple(labels), registry=self.registry)
+            _exist_at_zero(made, labels)
+            return made
+
+        self._lines = counter("sidecar_lines_read", "Physical lines read.")
+        self._bytes = counter("sidecar_bytes_read", "Bytes read from the source.")
+        self._records = counter("sidecar_records", "Records by outcome of validation.", outcome=OUTCOMES)
+        self._formats = counter("sidecar_format_records", "Records by recognized format.", format=())
+        self._levels = counter("sidecar_level_records", "Records by level.", level=LEVELS)
+        self._joined = counter("sidecar_lines_joined", "Physical lines that became part of another record.")
+        self._skipped = counter("sidecar_lines_skipped", "Physical lines without a record.", reason=SKIPPED)
+        self._withheld = counter("sidecar_records_withheld", "Records not offered to sinks.", reason=WITHHELD)
+        self._violations = counter(
+            "sidecar_schema_violations", "Schema violations of lines as written.", field=(), rule=()
+        )
+        self._rejected = counter(
+            "sidecar_request_observations_rejected",
+            "Requests whose duration was not observed.",
+            reason=REJECTED,
+        )
+        self._overflow = counter(
+            "sidecar_label_overflow", "Values replaced because a label had too many.", label=OVERFLOWED
+        )
+        self._deduplicated = counter(
+            "sidecar_request_lines_deduplicated", "Access lines of a request that another line had already counted."
+        )
+        self._truncated = counter("sidecar_truncated_lines", "Lines cut at source.max_line_bytes.")
+        self._truncations = counter("sidecar_file_truncations", "Times a followed file became shorter.")
+        self._rotations = counter("sidecar_rotations", "Times a followed file was replaced by a new one.")
+        self._lost = counter("sidecar_lost_bytes", "Bytes that could not be read or kept.", reason=LOST)
+        self._gaps = counter("sidecar_log_gaps", "Holes in the log.", reason=GAPS)
+        self._lag_bytes = gauge("sidecar_lag_bytes", "Bytes written by the application and not yet read.")
+        self._lag_seconds = gauge("sidecar_lag_seconds", "Age of the newest processed line while unread bytes exist.")
+        self._offered = counter("sidecar_sink_offered_records", "Records offered to a sink.", sink=sinks)
+        self._sunk = counter(
+            "sidecar_sink_records", "Records a sink is done with.", sink=sinks, outcome=SINK_OUTCOMES
+        )
+        self._pending = gauge("sidecar_sink_pending_records", "Records a sink has and is not done with.", sink=sinks)
+        self._spool = gauge("sidecar_sink_spool_bytes", "Bytes waiting in a sink's spool.", sink=sinks)
+        self._oldest = gauge("sidecar_sink_oldest_unsent_seconds", "Age of the oldest unsent record.", sink=sinks)
+        self._pushes = counter("sidecar_sink_pushes", "Pushes by answer.", sink=(), status=())
+        self._retries = counter("sidecar_sink_retries", "Pushes tried again.", sink=sinks, reason=RETRIES)
+        self._saves = counter("sidecar_checkpoint_saves", "Checkpoints written.")
+        self._bad_checkpoints = counter(
+            "sidecar_checkpoint_invalid", "Checkpoints that could not be used.", reason=INVALID_CHECKPOINTS
+        )
+        build = Gauge(
+            "sidecar_build_info", "What is running.", ("version", "revision", "python"), registry=self.registry
+        )
+        build.labels(version, revision, platform.python_version()).set(1)
+
+    # what was read
+
+    def bytes_read(self, count: int) -> None:
+        self._bytes.inc(count)
+
+    def lines_read(self, physical: int, *, joined: int = 0, blank: int = 0) -> None:
+        """Count physical lines when their record leaves the assembler, so that the identity always holds."""
+        self._lines.inc(physical)
+        self._joined.inc(joined)
+        self._skipped.labels("blank").inc(blank)
+
+    def lines_truncated(self, lines: int, lost_bytes: int) -> None:
+        self._truncated.inc(lines)
+        self._lost.labels("line_too_long").inc(lost_bytes)
+        self.log.limited(
+            "error",
+            "line_too_long",
+            "",
+            f"{lines} lines were longer than source.max_line_bytes: their heads are kept, {lost_bytes} bytes are lost",
+            lines=lines,
+            lost_bytes=lost_bytes,
+        )
+
+    def file_truncated(self, path: str, lost_bytes: int) -> None:
+        self._truncations.inc()
+        if lost_bytes:
+            self._lost.labels("truncated_file").inc(lost_bytes)
+            self._gaps.labels("truncated_file").inc()
+        self.log.limited(
+            "error" if lost_bytes else "warn",
+            "file_truncated",
+            path,
+            f"{path} became shorter: reading it again from its start",
+            path=path,
+            lost_bytes=lost_bytes,
+        )
+
+    def file_rotated(self, path: str) -> None:
+        self._rotations.inc()
+        self.log.limited("info", "file_rotated", path, f"{path} was replaced by a new file", path=path)
+
+    def bytes_lost(self, reason: str, count: int, detail: str) -> None:
+        """Count bytes that will never be delivered, and the hole they leave."""
+        self._lost.labels(reason).inc(count)
+        if reason in GAPS:
+            self._gaps.labels(reason).inc()
+        self.log.limited("error", "bytes_lost", reason, f"{count} bytes lost: {detail}", reason=reason, bytes=count)
+
+    def lag(self, unread_bytes: int, seconds: float) -> None:
+        self._lag_bytes.set(unread_bytes)
+        self._lag_seconds.set(seconds)
+
+    def source_waiting(self, path: str, problem: str) -> None:
+        self.log.limited("warn", "source_waiting", path, f"cannot read {path} yet: {problem}; trying again", path=path)
+
+    # what it became
+
+    def records(
+        self,
+        outcomes: Mapping[Outcome, int],
+        formats: Mapping[str, int],
+        levels: Mapping[str, int],
+        violations: Mapping[tuple[str, str], int],
+    ) -> None:
+        for outcome, count in outcomes.items():
+            self._records.labels(outcome).inc(count)
+        for name, count in formats.items():
+            self._formats.labels(name).inc(count)
+        for level, count in levels.items():
+            self._levels.labels(level).inc(count)
+        for (field, rule), count in violations.items():
+            self._violations.labels(field, rule).inc(count)
+
+    def records_withheld(self, reason: str, count: int) -> None:
+        self._withheld.labels(reason).inc(count)
+
+    def observations_rejected(self, reason: str, count: int) -> None:
+        self._rejected.labels(reason).inc(count)
+        self.log.limited(
+            "warn",
+            "observation_rejected",
+            reason,
+            f"{count} request durations were not observed: {reason.replace('_', ' ')}",
+            reason=reason,
+        )
+
+    def requests_deduplicated(self, count: int) -> None:
+        self._deduplicated.inc(count)
+
+    def label_overflowed(self, label: str, count: int = 1) -> None:
+        self._overflow.labels(label).inc(count)
+        self.log.limited(
+            "warn", "label_overflow", label, f"too many values of the label {label}: further ones share one series"
+        )
+
+    # what sinks did
+
+    def sink_offered(self, sink: str, count: int) -> None:
+        self._offered.labels(sink).inc(count)
+        self._pending.labels(sink).inc(count)
+
+    def sink_done(self, sink: str, outcome: str, count: int) -> None:
+        """A sink is done with records: `sent`, `refused`, `dropped` or `dead_lettered`."""
+        self._sunk.labels(sink, outcome).inc(count)
+        self._pending.labels(sink).dec(count)
+
+    def sink_refused(self, sink: str, count: int, reason: str, detail: str) -> None:
+        self.sink_done(sink, "refused", count)
+        self.log.limited(
+            "error",
+            "sink_refused",
+            f"{sink}\0{reason}",
+            f"{sink} refused {count} records ({reason}): {detail}",
+            sink=sink,
+            reason=reason,
+            records=count,
+        )
+
+    def sink_dropped(self, sink: str, count: int, reason: str) -> None:
+        self.sink_done(sink, "dropped", count)
+        self.log.limited(
+            "error", "sink_dropped", f"{sink}\0{reason}", f"{sink}: {count} records dropped ({reason})", sink=sink
+        )
+
+    def sink_pushed(self, sink: str, status: str) -> None:
+        self._pushes.labels(sink, status).inc()
+
+    def sink_retried(self, sink: str, reason: str, detail: str, pause: float) -> None:
+        self._retries.labels(sink, reason).inc()
+        self.log.limited(
+            "warn",
+            "sink_retry",
+            f"{sink}\0{reason}",
+            f"{sink} did not take a push ({reason}): {detail}; trying again in {pause:.1f} s",
+            sink=sink,
+            reason=reason,
+        )
+
+    def sink_state(self, sink: str, *, oldest_unsent_seconds: float, spool_bytes: int = 0) -> None:
+        self._oldest.labels(sink).set(oldest_unsent_seconds)
+        self._spool.labels(sink).set(spool_bytes)
+
+    # state on disk
+
+    def checkpoint_saved(self) -> None:
+        self._saves.inc()
+
+    def checkpoint_invalid(self, reason: str, detail: str) -> None:
+        self._bad_checkpoints.labels(reason).inc()
+        self.log.error("checkpoint_invalid", f"the checkpoint cannot be used: {detail}", reason=reason)
+
+
+def _exist_at_zero(metric: Any, labels: Mapping[str, tuple[str, ...]]) -> None:  # noqa: ANN401  Counter or Gauge
+    """Create every series of a closed label set; an open label (no values given) creates none."""
+    combinations: list[tuple[str, ...]] = [()]
+    for values in labels.values():
+        combinations = [(*head, value) for head in combinations for value in values]
+    if labels:
+        for combination in combinations:
+            metric.labels(*combination)
