@@ -3,12 +3,15 @@
 One declaration yields the loader, `sidecar check`, the README table and `schemas/config.schema.json`, so that
 they cannot drift apart. Components declare frozen dataclasses with `option()`; `config` walks them.
 Durations and sizes are written as people write them ("5s", "256KiB") and held as numbers (seconds, bytes).
+A secret is held as a `Secret`: its text never shows by accident, and one that lives in a file follows the file.
 """
 
 from __future__ import annotations
 
 import re
+import stat
 from dataclasses import field
+from pathlib import Path
 from typing import Any, NewType
 
 Duration = NewType("Duration", float)  # seconds
@@ -18,6 +21,69 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+MASK = "********"
+_SECRET_BYTES = 64 << 10  # nothing that large is a password; whoever names a log file hears of it
+
+
+class Secret:
+    """A value that never shows itself: `str`, `repr` and `format` give a mask, `get` the text.
+
+    A secret of a file is read when first asked for and again when the file has changed, so that a rotated Kubernetes
+    or Docker secret needs no restart. While the file cannot be read, the last text read stays in force: a mount that
+    is being replaced must not take a working sink down.
+    """
+
+    __slots__ = ("_seen", "_text", "path")
+
+    def __init__(self, text: str = "", *, path: str = "") -> None:
+        self.path = path  # "" where the text was given itself
+        self._text = text
+        self._seen: tuple[int, int, int, int] | None = None  # device, inode, mtime, size of what was read
+
+    def get(self) -> str:
+        """Return the text now. Raises OSError or ValueError while its file has never been readable."""
+        if self.path:
+            try:
+                self._refresh()
+            except (OSError, ValueError):
+                if self._seen is None:
+                    raise
+        return self._text
+
+    def _refresh(self) -> None:
+        status = Path(self.path).stat()
+        seen = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+        if seen == self._seen:
+            return
+        if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for its writer
+            raise ValueError("not a regular file")
+        with Path(self.path).open("rb") as file:
+            data = file.read(_SECRET_BYTES + 1)
+        if len(data) > _SECRET_BYTES:
+            raise ValueError(f"longer than {_SECRET_BYTES >> 10} KiB")
+        text = data.decode().rstrip("\r\n")
+        if not text:
+            raise ValueError("the file is empty")  # also the moment between truncation and rewriting
+        # The status is older than the text: a change in between is seen, and read, next time.
+        self._text, self._seen = text, seen
+
+    def __bool__(self) -> bool:
+        return bool(self.path or self._text)
+
+    def __repr__(self) -> str:
+        return f"Secret({MASK!r})" if self else "Secret()"
+
+    def __str__(self) -> str:
+        return MASK if self else ""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return self.path == other.path and (bool(self.path) or self._text == other._text)
+
+    def __hash__(self) -> int:
+        return hash(self.path)
 
 
 def option(

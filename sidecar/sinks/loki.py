@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sidecar.options import Duration, Size, option
+from sidecar.options import Duration, Secret, Size, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +22,8 @@ class Config:
     url: str = option("", "Base URL; `/loki/api/v1/push` is added. Empty: no Loki.")
     tenant_id: str = option("", "Sent as `X-Scope-OrgID`.")
     username: str = option("", "Basic authentication.")
-    password: str = option("", "Basic authentication.", secret=True)
-    bearer_token: str = option("", "Bearer authentication.", secret=True)
+    password: Secret = option(Secret(), "Basic authentication.", secret=True)
+    bearer_token: Secret = option(Secret(), "Bearer authentication.", secret=True)
     ca_file: str = option("", "PEM file of the authorities to trust instead of the system's.")
     cert_file: str = option("", "PEM file of the client certificate.")
     key_file: str = option("", "PEM file of the client certificate's key.")
