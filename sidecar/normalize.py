@@ -1,11 +1,35 @@
-"""Stub for the configuration."""
+"""Lines to records: recognize the format, map the fields, validate, encode once. Pure, a batch at a time.
+
+Promise: every line becomes exactly one record with exactly one outcome, whatever its bytes; a line that is valid as
+written keeps its bytes; what cannot be known is not invented. Stay in C for as much of a batch as possible: all JSON
+lines are parsed as one array, and a run of valid lines of one shape is judged and read a column at a time.
+Refused: I/O, logging, metrics. Counts leave as plain sums in `Normalized`, requests as groups of durations.
+"""
 
 from __future__ import annotations
 
+import json
+import re
+import secrets
+import time
+from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
-from sidecar import redact
+import orjson
+
+from sidecar import formats, gotext, plans, redact, requests, validation
+from sidecar.formats import fields
+from sidecar.gotext import Stamp
+from sidecar.model import Lines, Mark, Outcome, Record, RequestGroup, RequestKey
 from sidecar.options import option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sidecar.formats.format import Fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,3 +43,396 @@ class Config:
         choices=("auto", "ns", "us", "ms", "s"),
     )
     redact: redact.Config = field(default_factory=redact.Config)
+
+
+@dataclass(slots=True)
+class Normalized:
+    """What a batch of lines became."""
+
+    records: list[Record] = field(default_factory=list)
+    requests: dict[RequestKey, RequestGroup] = field(default_factory=dict)
+    routes: list[tuple[str, str]] = field(default_factory=list)  # (method, template) that the service registered
+    rejected: Counter[str] = field(default_factory=Counter)  # reason → durations that were not observed
+    deduplicated: int = 0
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    formats: Counter[str] = field(default_factory=Counter)
+    levels: Counter[str] = field(default_factory=Counter)
+    violations: Counter[tuple[str, str]] = field(default_factory=Counter)  # of the lines as written
+
+
+_REQUEST_KEYS = ("method", "status", "duration_ms")
+_HUGE_INTEGER = re.compile(rb"\d{19}")
+
+
+class Normalizer:
+    """Turns lines into records; remembers only what telling formats, units and duplicates apart needs."""
+
+    def __init__(
+        self,
+        config: Config,
+        schema: validation.Schema,
+        *,
+        service_name: str,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._schema = schema
+        self._service_name = service_name
+        self._clock_ns = clock_ns
+        self._zone = UTC if config.timezone == "UTC" else ZoneInfo(config.timezone)
+        self._redactor = redact.Redactor(config.redact)
+        self._plans = plans.Plans(self._finish)
+        self._requests = requests.Requests(config.duration_unit)
+        # A number that no line can guess stands between the lines of a batch: were it constant, a crafted line could
+        # shift its neighbours' records.
+        self._nonce = secrets.randbits(62)
+        self._separator = b",%d," % self._nonce
+
+    def normalize(self, lines: Lines) -> Normalized:
+        """Return the records of these lines, in their order, with the sums of what they say."""
+        out = Normalized()
+        texts = lines.texts
+        values = self._parse(texts)
+        now = self._clock_ns()
+        stamps = lines.stamps
+        records: list[Record | None] = [None] * len(texts)
+        objects = sum(value is not None for value in values)
+        hiding = objects and self._redactor.may_hide(b"\n".join(texts), objects=objects)
+
+        by_shape: dict[tuple[str, ...], list[int]] = {}
+        for index, value in enumerate(values):
+            if value is None:
+                stamp = stamps[index] if stamps else now
+                records[index] = self._text(texts[index], lines.kinds.get(index), lines.marks.get(index), stamp, out)
+            else:
+                by_shape.setdefault(tuple(value), []).append(index)
+        for indexes in by_shape.values():
+            self._objects(indexes, texts, values, stamps or now, bool(hiding), records, out)
+
+        # only now is every index filled: objects were read shape by shape
+        done: list[Record] = records  # type: ignore[assignment]
+        out.records = done
+        out.outcomes.update([record.outcome for record in done])
+        out.formats.update([record.format for record in done])
+        out.levels.update([record.level for record in done])
+        return out
+
+    def finish(self) -> Normalized:
+        """Return what was still waiting for the unit of its durations; nothing more will come."""
+        out = Normalized()
+        self._requests.give_up(out.requests, out.rejected)
+        return out
+
+    # parsing
+
+    def _parse(self, texts: list[bytes]) -> list[Fields | None]:
+        """Parse every line that is a JSON object; None for the others."""
+        braced = [text[:1] == b"{" and text[-1:] == b"}" for text in texts]
+        if all(braced):
+            parsed = self._parse_together(texts)
+            if parsed is not None:
+                return parsed
+        elif any(braced):
+            together = self._parse_together([text for text, ok in zip(texts, braced, strict=True) if ok])
+            if together is not None:
+                rest = iter(together)
+                return [next(rest) if ok else parse(text) for text, ok in zip(texts, braced, strict=True)]
+        return [parse(text) for text in texts]
+
+    def _parse_together(self, texts: list[bytes]) -> list[Fields | None] | None:
+        """Parse lines as one array; None unless each of them is one object by itself."""
+        try:
+            parsed = orjson.loads(b"[" + self._separator.join(texts) + b"]")
+        except orjson.JSONDecodeError:
+            return None
+        values: list[Fields | None] = parsed[::2]
+        between = parsed[1::2]
+        if len(parsed) != 2 * len(texts) - 1 or between.count(self._nonce) != len(between):
+            return None
+        return values if {*map(type, values)} == {dict} else None
+
+    # plans
+
+    def _finish(self, plan: plans.Plan, keys: tuple[str, ...]) -> None:
+        plan.sensitive = tuple(key for key in keys if self._redactor.sensitive(key))
+        plan.verdict = self._schema.verdict_for(keys)
+        if plan.verdict is None or plan.sensitive or not self._schema.canonical:
+            return
+        counts = all(key in keys for key in _REQUEST_KEYS)
+        if counts or not all(name in plan.candidates for name in _REQUEST_KEYS):
+            plan.counts = counts and (plan.format.access or plan.hinted)
+            plan.columns = self._schema.columns_for(keys)
+
+    # JSON objects
+
+    def _objects(
+        self,
+        indexes: list[int],
+        texts: list[bytes],
+        values: list[Fields | None],
+        stamps: list[int] | int,
+        hiding: bool,
+        records: list[Record | None],
+        out: Normalized,
+    ) -> None:
+        """Make the records of all objects with the same keys."""
+        first = values[indexes[0]]
+        plan = self._plans.of_object(first) if first is not None else None
+        if hiding:
+            suspects = self._redactor.suspects
+            suspected = [index for index in indexes if suspects(texts[index])]
+        else:
+            suspected = []
+        if plan is not None and plan.columns is not None and not suspected:
+            columns = plan.columns([values[index] for index in indexes])  # type: ignore[misc]
+            if columns is not None:
+                self._columns(plan, columns, indexes, texts, records, out)
+                return
+        secret = set(suspected)
+        for index in indexes:
+            value = values[index]
+            if value is not None:
+                stamp = stamps if isinstance(stamps, int) else stamps[index]
+                records[index] = self._object(texts[index], value, stamp, index in secret, out)
+
+    def _columns(
+        self,
+        plan: plans.Plan,
+        columns: dict[str, list[Any]],
+        indexes: list[int],
+        texts: list[bytes],
+        records: list[Record | None],
+        out: Normalized,
+    ) -> None:
+        """Make the records of objects that are all valid as written, from their columns."""
+        form = plan.format.name
+        blank = [""] * len(indexes)
+        trace_ids = columns["trace_id"]
+        valid = Outcome.VALID
+        rows = zip(
+            indexes,
+            columns[""],
+            columns["level"],
+            columns["service_name"],
+            trace_ids,
+            columns.get("span_id", blank),
+            strict=True,
+        )
+        for index, time_ns, level, service_name, trace_id, span_id in rows:
+            records[index] = Record(time_ns, valid, form, level, service_name, trace_id, span_id, texts[index])
+        if plan.counts:
+            self._requests.observe_columns(form, columns, trace_ids, out)
+
+    def _object(self, text: bytes, value: Fields, stamp_ns: int, suspected: bool, out: Normalized) -> Record:
+        """Make the record of one object."""
+        plan = self._plans.of_object(value)
+        valid = plan.verdict is not None and plan.verdict(value)
+        if not valid:
+            out.violations.update(self._schema.violations(value))
+            if _HUGE_INTEGER.search(text):
+                value = _parse_exactly(text)
+        clean: Fields = value
+        if suspected or plan.sensitive:
+            clean = self._redactor.value(value)  # type: ignore[assignment]
+        record = self._map(clean, plan, Stamp(stamp_ns, 9), out)
+        if valid:
+            line = text if clean is value else orjson.dumps(clean)
+            record = Record(
+                record.time_ns, Outcome.VALID, record.format, record.level, record.service_name, record.trace_id,
+                record.span_id, line,
+            )  # fmt: skip
+            own = value.get("level")
+            if isinstance(own, str) and own in fields.LEVELS:
+                record.level = own
+        return record
+
+    # text
+
+    def _text(self, raw: bytes, kind: str | None, mark: Mark | None, stamp_ns: int, out: Normalized) -> Record:
+        """Make the record of a line that is no JSON object."""
+        out.violations.update(validation.NOT_AN_OBJECT)
+        text = gotext.strip_ansi(raw.decode("utf-8", "replace"))
+        if self._redactor.suspects(raw):
+            text = self._redactor.text(text)
+        value, dialect = _read_text(text.strip("\r\n") if kind else text.removesuffix("\r"))
+        if mark is not None:
+            value[mark.value] = True
+        plan = self._plans.of_text(value, dialect)
+        for key in plan.sensitive:
+            value[key] = self._redactor.value({key: value[key]})[key]  # type: ignore[index]
+        if plan.format.name == "gin_debug" and "route" in value:
+            out.routes.append((str(value["method"]), str(value["route"])))
+        return self._map(value, plan, Stamp(stamp_ns, 9), out)
+
+    # mapping
+
+    def _map(self, value: Fields, plan: plans.Plan, received: Stamp, out: Normalized) -> Record:
+        """Map fields to the canonical record, validate and encode it, and count its request."""
+        form = plan.format
+        source = form.prepare(value) if form.prepare else value
+        got: Fields = {}
+        taken: list[plans.Path] = []
+        stamp = None
+        for name, candidates in plan.candidates.items():
+            if name == "duration_ms":
+                continue
+            for candidate in candidates:
+                found = _look_up(source, candidate.path)
+                if found is None or found == "":
+                    continue
+                if name == "timestamp":
+                    stamp = gotext.timestamp(found, self._zone)
+                    read: object = gotext.format_time(stamp) if stamp else None
+                else:
+                    read = candidate.convert(found)
+                if read is not None:
+                    got[name] = read
+                    taken.append(candidate.path)
+                    break
+        if stamp is None:
+            stamp = received
+            got["timestamp"] = gotext.format_time(received)
+        got.setdefault("service_name", self._service_name)
+        if "message" not in got and "error" in got:
+            got["message"] = got["error"]
+        _split_path(got, source)
+
+        access = self._requests.measure(plan, source, got, taken)
+        level = got.get("level")
+        if level is None:
+            level = form.level or "info"
+        if access is not None:
+            level = _raised(str(level), access.status)
+        got["level"] = level
+
+        record = _ordered(got, source, taken)
+        if access is not None:
+            self._requests.observe(access, plan, source, got, stamp.ns, record, out)
+        elif got.get("message") == "Route registered" and "handler" in source and "method" in got and "path" in got:
+            out.routes.append((str(got["method"]), str(got["path"])))  # slog-gin's HandleGinDebug
+        remaining = self._schema.violations(record)
+        trace_id = got.get("trace_id")
+        span_id = got.get("span_id")
+        return Record(
+            stamp.ns,
+            Outcome.INVALID if remaining else Outcome.NORMALIZED,
+            form.name,
+            str(level),
+            str(got["service_name"]),
+            trace_id if isinstance(trace_id, str) else "",
+            span_id if isinstance(span_id, str) else "",
+            orjson.dumps(record),
+            remaining,
+        )
+
+
+def parse(text: bytes) -> Fields | None:
+    """Return the JSON object that a line is, or None."""
+    if b"{" not in text[:64]:
+        return None
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _parse_exactly(text: bytes) -> Fields:
+    """Parse again with integers beyond 64 bits kept as they are written: orjson makes floats of them."""
+    value: Fields = json.loads(text, parse_int=_integer)
+    return value
+
+
+def _integer(digits: str) -> object:
+    if len(digits) < 19:
+        return int(digits)
+    number = int(digits) if len(digits) < 32 else 1 << 64
+    return number if -(1 << 63) <= number < 1 << 64 else orjson.Fragment(digits)
+
+
+def _read_text(text: str) -> tuple[Fields, Any]:
+    for dialect in formats.TEXTS:
+        if not dialect.starts or text.startswith(dialect.starts):
+            found = dialect.parse(text)
+            if found is not None:
+                return found, dialect
+    raise AssertionError("the last dialect takes every text")
+
+
+def _look_up(source: Fields, path: plans.Path) -> object:
+    value: object = source
+    for key in path:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value
+
+
+def _split_path(got: Fields, source: Fields) -> None:
+    """Part the query from the path, and an address from its host: the label is made of the path alone."""
+    path = got.get("path")
+    if not isinstance(path, str):
+        return
+    if "://" in path[:12]:
+        path = "/" + path.split("://", 1)[1].partition("/")[2]
+    path, mark, query = path.partition("?")
+    got["path"] = path
+    if mark and query and not source.get("query"):
+        got["query"] = query
+
+
+_ORDER = fields.ORDER
+_CANONICAL = frozenset(_ORDER)
+
+
+def _ordered(got: Fields, source: Fields, taken: list[plans.Path]) -> Fields:
+    """Lay the canonical fields in their order, then whatever else the line had, under its own name."""
+    record = {name: got[name] for name in _ORDER if name in got}
+    whole = {path[0] for path in taken if len(path) == 1}
+    nested = {path[0] for path in taken if len(path) > 1}
+    for key, value in source.items():
+        if key in whole:
+            continue
+        rest = value
+        if key in nested:
+            rest = _without(value, [path[1:] for path in taken if path[0] == key])
+            if not rest:
+                continue
+        if key in record:
+            # A name of ours that holds something else: both are kept, ours under the name that the schema knows.
+            record.setdefault(f"{key}_original", rest)
+        else:
+            record[key] = rest
+    if "query" in got and "query" not in record:
+        record["query"] = got["query"]
+    for name in ("duration_unit", "duration_unit_inferred"):
+        if name in got:
+            record[name] = got[name]
+    return record
+
+
+def _without(value: object, paths: list[plans.Path]) -> object:
+    """Return a nested object without the leaves at these paths."""
+    if not isinstance(value, dict):
+        return value
+    gone = {path[0] for path in paths if len(path) == 1}
+    deeper = {path[0] for path in paths if len(path) > 1}
+    kept: Fields = {}
+    for key, inner in value.items():
+        if key in gone:
+            continue
+        if key in deeper:
+            rest = _without(inner, [path[1:] for path in paths if path[0] == key and len(path) > 1])
+            if rest:
+                kept[key] = rest
+        else:
+            kept[key] = inner
+    return kept
+
+
+_RANK = {level: rank for rank, level in enumerate(fields.LEVELS)}
+
+
+def _raised(level: str, status: int) -> str:
+    """Raise an access line's level to what its status says: ginzap logs a 500 as info."""
+    implied = "error" if status >= 500 else "warn" if status >= 400 else "trace"
+    return implied if _RANK[implied] > _RANK.get(level, 0) else level

@@ -1,10 +1,19 @@
-"""Stub for the configuration."""
+"""Secrets that must not leave the pod: in fields, query strings, header dumps and `name=value` text.
+
+Promise: the value of a sensitive name becomes "[REDACTED]" wherever the name stands beside it, once and for all
+(redacting again changes nothing), in time linear in the text. Cheap when there is nothing to redact: top-level keys
+are known from the shape of an object, and a batch in whose bytes no sensitive word occurs is not looked at again.
+Refused: to guess that a value looks like a secret without a name beside it; `patterns` are for those.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from sidecar.options import option
+
+REDACTED = "[REDACTED]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,12 +24,10 @@ class Config:
     keys: list[str] = option(
         [
             "authorization",
-            "proxy_authorization",
             "cookie",
-            "set_cookie",
+            "set-cookie",
             "password",
             "passwd",
-            "pwd",
             "passphrase",
             "secret",
             "token",
@@ -28,13 +35,154 @@ class Config:
             "apikey",
             "access_key",
             "private_key",
-            "credential",
             "credentials",
-            "session_id",
-            "sessionid",
         ],
         "Names whose values are hidden, in fields, query strings, headers and `name=value` text. "
-        "A name matches whole or as the last words of a longer one (`token` hides `access_token`, not `token_count`); "
-        "case, `-`, `_` and `.` do not matter.",
+        "A name matches whole or as the last words of a longer one: `token` hides `access_token` and `accessToken`, "
+        "not `token_count`; case, `-`, `_` and `.` do not matter.",
     )
     patterns: list[str] = option([], "Regular expressions; what they match in values and messages is hidden.")
+
+
+_SEPARATORS = re.compile(r"[-_. ]+")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_DEEPEST = 64
+_KEYS_KEPT = 4096
+
+# `Bearer x` and `Basic x` are secrets without a name beside them.
+_SCHEMES = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
+# The password of postgres://user:password@host
+_USERINFO = re.compile(r"(://[^\s:/@\"']{1,256}:)[^\s/@\"']{1,256}(?=@)")
+# In the raw bytes of a batch one of these stands wherever a string holds a name and its value, or an escaped key.
+_TRIGGERS = (b"=", b": ", b'\\"', b"\\u00", b"earer ", b"asic ", b"://")
+
+
+class Redactor:
+    """Knows the sensitive names; pure."""
+
+    def __init__(self, config: Config) -> None:
+        self.enabled = config.enabled
+        self._patterns = [re.compile(pattern) for pattern in config.patterns]
+        names = [_SEPARATORS.sub("_", key.strip().lower()) for key in config.keys if key.strip()]
+        self._names = tuple(tuple(name.split("_")) for name in names)
+        self._squeezed = tuple(name.replace("_", "") for name in names)
+        # the last word of a name stands in every spelling of it
+        stems = {name.rsplit("_", 1)[-1].encode() for name in names} | {b"bearer ", b"basic ", b"://"}
+        self._stems = tuple(sorted(s for s in stems if not any(o in s for o in stems if o != s)))
+        self._known: dict[str, bool] = {}
+        spelled = "|".join(sorted((name.replace("_", "[-_. ]?") for name in names), key=len, reverse=True))
+        self._named = _named(spelled) if names else None
+
+    # is there anything to do?
+
+    def sensitive(self, key: str) -> bool:
+        """Say whether a field's value is a secret by its name."""
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= _KEYS_KEPT:
+                self._known.clear()
+            known = self._known[key] = self._is_sensitive(key)
+        return known
+
+    def _is_sensitive(self, key: str) -> bool:
+        if not self.enabled:
+            return False
+        words = [word for word in _SEPARATORS.split(_CAMEL.sub("_", key[:256]).lower()) if word]
+        squeezed = words[-1] if words else ""
+        return any(tuple(words[-len(name) :]) == name for name in self._names) or squeezed in self._squeezed
+
+    def may_hide(self, batch: bytes, *, objects: int) -> bool:
+        """Say whether a batch of `objects` JSON lines may hold a secret below its top-level keys."""
+        if not self.enabled:
+            return False
+        if self._patterns:
+            return True
+        # `{` more often than there are lines means nested objects, or a brace in a string: look closer
+        if batch.count(b"{") == objects and not any(trigger in batch for trigger in _TRIGGERS):
+            return False
+        if b"\\u00" in batch:
+            return True
+        low = batch.lower()
+        return any(stem in low for stem in self._stems)
+
+    def suspects(self, line: bytes) -> bool:
+        """Say whether a line may hold a secret; the second, finer sieve."""
+        if not self.enabled:
+            return False
+        if self._patterns or b"\\u00" in line:
+            return True
+        low = line.lower()
+        return any(stem in low for stem in self._stems)
+
+    # doing it
+
+    def text(self, text: str) -> str:
+        """Return the text without its secrets."""
+        if self._named is not None:
+            text = self._hide_named(text)
+        text = _SCHEMES.sub(rf"\1 {REDACTED}", text)
+        if "://" in text:
+            text = _USERINFO.sub(rf"\1{REDACTED}", text)
+        for pattern in self._patterns:
+            text = pattern.sub(REDACTED, text)
+        return text
+
+    def _hide_named(self, text: str) -> str:
+        # Searching a lowered copy is three times as fast as ignoring case; bytes.lower keeps every length.
+        low = text.lower() if text.isascii() else text.encode("utf-8", "replace").lower().decode()
+        if self._named is None or len(low) != len(text):
+            return text
+        pieces: list[str] = []
+        position = 0
+        for match in self._named.finditer(low):
+            pieces += text[position : match.end(_kept(match))], REDACTED
+            position = match.end()
+        return "".join([*pieces, text[position:]]) if pieces else text
+
+    def value(self, value: object, depth: int = 0) -> object:
+        """Return a JSON value without its secrets; the same object where there are none."""
+        if isinstance(value, str):
+            clean = self.text(value)
+            return value if clean == value else clean
+        if depth >= _DEEPEST:
+            return value
+        if isinstance(value, dict):
+            changed: dict[str, object] = {}
+            for key, inner in value.items():
+                clean_inner = self._field(key, inner, depth)
+                if clean_inner is not inner:
+                    changed[key] = clean_inner
+            return {**value, **changed} if changed else value
+        if isinstance(value, list):
+            items = [self.value(item, depth + 1) for item in value]
+            return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+        return value
+
+    def _field(self, key: str, value: object, depth: int) -> object:
+        if not self.sensitive(key):
+            return self.value(value, depth + 1)
+        if value is None or value == "" or isinstance(value, bool) or value == REDACTED:
+            return value
+        return REDACTED
+
+
+def _named(names: str) -> re.Pattern[str]:
+    """Build the expression for a sensitive name with its value beside it.
+
+    Three ways to write it: a header to the end of its line, a quoted value (the quotes may be escaped), a bare value up
+    to the next separator. Every part is bounded by a character class, so the search is linear.
+    """
+    header = r"(?P<header>(?:^|(?<=[\n\r]))[\w-]{0,32}?(?:authorization|cookie):[ \t]+)(?!\*)[^\r\n]+"
+    quoted = (
+        r"(?:" + names + r")\\?[\"']?\s{0,4}[=:]\s{0,4}(?P<quote>\\?[\"'])(?P<quoted>)(?:(?!(?P=quote))[^\r\n]){1,8192}"
+    )
+    bare = (
+        r"(?:" + names + r")[\"']?\s{0,4}[=:]\s{0,4}(?P<bare>)"
+        r"(?:(?:bearer|basic|digest)\s+)?(?![*\[])[^\s&;,\"'#|)}\]\\]{1,8192}"
+    )
+    return re.compile(f"{header}|{quoted}|{bare}")
+
+
+def _kept(match: re.Match[str]) -> str:
+    """Name the group up to whose end the text stays."""
+    return next(name for name in ("header", "quoted", "bare") if match[name] is not None)

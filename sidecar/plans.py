@@ -1,0 +1,193 @@
+"""From the shape of an object to the plan of its normalization, compiled once per shape.
+
+Problem: recognizing a format and finding its fields takes 100 µs; a container writes a handful of shapes. Promise:
+a plan is found by the object's keys in order (nested ones too), holds for every object of that shape whatever the
+types of its values, and is forgotten only when there are too many. What a plan cannot read stays in the record
+under its own name: nothing is lost by mapping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from sidecar import formats, units
+from sidecar.formats import fields
+from sidecar.formats.format import Dialect, Fields, Format, Keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sidecar.units import Unit
+
+Path = tuple[str, ...]
+Converter = Callable[[object], object]
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+_MOST_SHAPES = 256
+_DEEPEST = 3
+_MOST_LEAVES = 200
+
+
+@dataclass(slots=True)
+class Candidate:
+    """One place where a field's value may stand."""
+
+    path: Path
+    convert: Converter
+    unit: Unit | None = None  # duration: what the key's own suffix says
+
+
+@dataclass(slots=True)
+class Plan:
+    """How objects of one shape become records."""
+
+    format: Format
+    candidates: dict[str, list[Candidate]]
+    hinted: bool  # a key says that this is a server's line: a request may be counted
+    sensitive: tuple[str, ...] = ()  # top-level keys whose values are secrets
+    columns: Callable[[list[Fields]], dict[str, list[object]] | None] | None = None
+    verdict: Callable[[Fields], bool] | None = None  # None when no object of this shape can be valid as written
+    counts: bool = False  # objects judged by columns are requests
+
+
+class Plans:
+    """Finds or makes the plan of an object."""
+
+    def __init__(self, finish: Callable[[Plan, tuple[str, ...]], None]) -> None:
+        """`finish` completes a new plan with what the schema and redaction know of its top-level keys."""
+        self._finish = finish
+        self._by_keys: dict[tuple[str, ...], Plan | tuple[str, ...]] = {}
+        self._by_shape: dict[Hashable, Plan] = {}
+        self._by_text: dict[Hashable, Plan] = {}
+        self.misses = 0
+
+    def of_object(self, value: Fields) -> Plan:
+        """Return the plan of a JSON object."""
+        keys = tuple(value)
+        found = self._by_keys.get(keys)
+        if found is None:
+            nested = tuple(key for key, inner in value.items() if isinstance(inner, dict))
+            found = nested or self._make(value, recognize(value))
+            _keep(self._by_keys, keys, found)
+        if isinstance(found, Plan):
+            return found
+        shape = (keys, tuple(_shape(value[key], 1) for key in found))
+        plan = self._by_shape.get(shape)
+        if plan is None:
+            plan = self._make(value, recognize(value))
+            _keep(self._by_shape, shape, plan)
+        return plan
+
+    def of_text(self, value: Fields, dialect: Dialect) -> Plan:
+        """Return the plan of the fields that a dialect's parser found."""
+        key = (id(dialect), tuple(value))
+        plan = self._by_text.get(key)
+        if plan is None:
+            known = keys_of(value)
+            plan = self._make(value, next((f for f in dialect.formats if f.when(known)), dialect.formats[-1]))
+            _keep(self._by_text, key, plan)
+        return plan
+
+    def _make(self, value: Fields, form: Format) -> Plan:
+        self.misses += 1
+        leaves = list(_leaves(form.prepare(value) if form.prepare else value, ()))[:_MOST_LEAVES]
+        plan = Plan(form, _candidates(leaves, form), _hinted(leaves))
+        self._finish(plan, tuple(value))
+        return plan
+
+
+def _keep(cache: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    if len(cache) >= _MOST_SHAPES:
+        cache.clear()
+    cache[key] = value
+
+
+def recognize(value: Fields) -> Format:
+    """Return the first object format whose keys are there."""
+    keys = keys_of(value)
+    return next(form for form in formats.OBJECTS if form.when(keys))
+
+
+def keys_of(value: Fields) -> Keys:
+    """Return the bare names of an object's keys, nested ones joined with their path."""
+    keys = Keys(_names(value, "", 0))
+    keys.first = fields.bare(next(iter(value), ""))
+    return keys
+
+
+def _names(value: Fields, prefix: str, depth: int) -> Iterator[str]:
+    for key, inner in value.items():
+        name = prefix + fields.bare(key)
+        yield name
+        if isinstance(inner, dict) and depth < _DEEPEST:
+            yield from _names(inner, name, depth + 1)
+
+
+def _shape(value: object, depth: int) -> Hashable:
+    if not isinstance(value, dict):
+        return None
+    nested = (
+        [_shape(inner, depth + 1) for inner in value.values() if isinstance(inner, dict)] if depth < _DEEPEST else ()
+    )
+    return (tuple(value), *nested)
+
+
+def _leaves(value: Fields, path: Path) -> Iterator[tuple[Path, object]]:
+    for key, inner in value.items():
+        yield (*path, key), inner
+        if isinstance(inner, dict) and len(path) < _DEEPEST:
+            yield from _leaves(inner, (*path, key))
+
+
+def _candidates(leaves: list[tuple[Path, object]], form: Format) -> dict[str, list[Candidate]]:
+    """Find for each canonical field the places to look at, best first.
+
+    An alias matches a whole path ("request.method" both as a dotted key and as a nested one) before it matches a key
+    inside a container, and the aliases of the format come before the common ones.
+    """
+    whole: dict[str, list[Path]] = {}
+    inside: dict[str, list[Path]] = {}
+    for path, _ in leaves:
+        whole.setdefault(fields.bare("".join(path)), []).append(path)
+        for depth in range(1, len(path)):
+            if fields.bare(path[depth - 1]) not in fields.CONTAINERS:
+                break
+            inside.setdefault(fields.bare("".join(path[depth:])), []).append(path)
+    for paths in inside.values():
+        paths.sort(key=_distance)
+    candidates: dict[str, list[Candidate]] = {}
+    for name in fields.ORDER:
+        aliases = [*dict.fromkeys(map(fields.bare, (name, *form.aliases.get(name, ()), *fields.ALIASES[name])))]
+        found = [(alias, path) for table in (whole, inside) for alias in aliases for path in table.get(alias, ())]
+        if found:
+            unique = dict.fromkeys(path for _, path in found)
+            alias_of = {path: alias for alias, path in reversed(found)}
+            candidates[name] = [_candidate(name, alias_of[path], path) for path in unique]
+    return candidates
+
+
+def _distance(path: Path) -> tuple[int, int]:
+    return len(path), fields.CONTAINERS.index(fields.bare(path[0]))
+
+
+def _candidate(name: str, alias: str, path: Path) -> Candidate:
+    if name == "duration_ms":
+        return Candidate(path, fields.text, units.of_key(path[-1]))
+    convert = fields.SPECIAL.get((name, alias)) or fields.CONVERTERS.get(name, fields.text)
+    return Candidate(path, convert)
+
+
+# A client's line has method, url, status and duration too; these keys only a server writes.
+_SERVER_KEYS = frozenset(
+    fields.bare(alias) for name in ("client_ip", "route", "user_agent") for alias in (name, *fields.ALIASES[name])
+) | {"path", "uri", "requesturi", "requestpath", "urlpath"}
+
+
+def _hinted(leaves: list[tuple[Path, object]]) -> bool:
+    for path, _ in leaves:
+        names = {fields.bare("".join(path)), fields.bare(path[-1])} if len(path) > 1 else {fields.bare(path[0])}
+        if names & _SERVER_KEYS:
+            return True
+    return False

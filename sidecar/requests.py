@@ -1,0 +1,305 @@
+"""Which lines are HTTP requests, how long those took, and that each is counted once.
+
+A line counts as one request when it has a method, a status 100–599 and a duration, and its format or a key says
+that a server wrote it: clients' and jobs' lines have durations too. A duration whose unit is still open is held until
+the service's numbers tell it; the request counts at once, the duration when it is known, or as rejected.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sidecar import duplicates, units
+from sidecar.model import RequestGroup, RequestKey
+from sidecar.units import Reading, Sticky, Unit
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from typing import Any, Protocol
+
+    from sidecar import plans
+    from sidecar.formats.format import Fields
+
+    class Sums(Protocol):
+        """Where counts go: normalize.Normalized."""
+
+        requests: dict[RequestKey, RequestGroup]
+        rejected: Counter[str]
+        deduplicated: int
+
+
+_METHODS = re.compile(r"[A-Za-z][A-Za-z-]{2,19}")
+_MOST_HELD = 1000
+
+
+@dataclass(slots=True)
+class Access:
+    """An access line's request."""
+
+    method: str
+    route: str
+    path: str
+    status: int
+    reading: Reading
+    open_value: int | None = None  # the number whose unit is not known yet
+    written: object = None  # the duration as the line has it
+
+
+@dataclass(slots=True)
+class _Held:
+    key: RequestKey
+    value: int
+    trace_id: str
+
+
+class Requests:
+    """Reads and counts the requests of access lines."""
+
+    def __init__(self, duration_unit: str) -> None:
+        self._configured = None if duration_unit == "auto" else Unit(duration_unit)
+        self._sticky: dict[tuple[str, str], Sticky] = {}
+        self._held: dict[tuple[str, str], list[_Held]] = {}
+        self._errors = duplicates.ErrorLines()
+        self._twins = duplicates.Twins()
+        self._latest: tuple[str, dict[str, list[Any]]] | None = None
+
+    # one line
+
+    def measure(self, plan: plans.Plan, source: Fields, got: Fields, taken: list[plans.Path]) -> Access | None:
+        """Read the duration of an access line into `got`; None when the line is not one request."""
+        method = got.get("method")
+        status = got.get("status")
+        if "duration_ms" not in plan.candidates:
+            return None
+        server = plan.format.access or plan.hinted
+        request = None
+        if server and isinstance(method, str) and isinstance(status, int) and _METHODS.fullmatch(method):
+            request = (method, status)
+        service = str(got["service_name"])
+        found = self._duration(plan, source, service, matched=request is not None and status != 404)
+        if found is None:
+            return None
+        candidate, reading, open_value, written = found
+        access = None
+        if request:
+            route, path = str(got.get("route", "")), str(got.get("path", ""))
+            access = Access(request[0], route, path, request[1], reading, open_value, written)
+        elif candidate.path[-1] != "duration_ms" and (method is None or status is None):
+            return None  # a job's or a query's duration keeps its own name and unit
+        if reading.ms is not None:
+            got["duration_ms"] = reading.ms
+            taken.append(candidate.path)
+            if reading.inferred:
+                got["duration_unit_inferred"] = True
+        elif open_value is not None:
+            got["duration_unit"] = "ambiguous"
+        return access
+
+    def _duration(
+        self, plan: plans.Plan, source: Fields, service: str, *, matched: bool
+    ) -> tuple[plans.Candidate, Reading, int | None, object] | None:
+        """Find the best duration of a line: the canonical one, then one with its unit in its text, then numbers."""
+        written = []
+        for candidate in plan.candidates["duration_ms"]:
+            value: object = source
+            for key in candidate.path:
+                value = value.get(key) if isinstance(value, dict) else None
+            if value is not None and value != "":
+                written.append((candidate, value))
+        for candidate, value in written:
+            if candidate.path == ("duration_ms",):
+                reading = units.read(value, Unit.MS)
+                if reading is not None:
+                    return candidate, reading, None, value
+        for candidate, value in written:
+            if isinstance(value, str) and not value[-1:].isdecimal():
+                reading = units.read(value, Unit.NS)
+                if reading is not None:
+                    return candidate, reading, None, value
+        for candidate, value in written:
+            found = self._number(plan, candidate, source, value, service, matched=matched)
+            if found is not None:
+                return found
+        return None
+
+    def _number(
+        self,
+        plan: plans.Plan,
+        candidate: plans.Candidate,
+        source: Fields,
+        value: object,
+        service: str,
+        *,
+        matched: bool,
+    ) -> tuple[plans.Candidate, Reading, int | None, object] | None:
+        unit = candidate.unit
+        inferred = False
+        if unit is None:
+            number = value
+            if isinstance(value, str):
+                try:
+                    number = int(value) if value.isdecimal() and len(value) < 20 else float(value[:32])
+                except ValueError:
+                    return None
+            integral = isinstance(number, int)
+            unit = plan.format.integer if integral else plan.format.floating
+            if unit is Unit.STICKY and isinstance(number, int):
+                if self._configured is not None:
+                    unit = self._configured
+                elif source.get("duration_unit") == "ambiguous":
+                    return candidate, Reading(), None, value
+                else:
+                    name = (service, plan.format.name)
+                    sticky = self._sticky.setdefault(name, Sticky())
+                    unit = sticky.show(number, matched=matched)
+                    if unit is None:
+                        return candidate, Reading(), number, value
+            elif unit is Unit.UNKNOWN:
+                if source.get("duration_unit") == "ambiguous":
+                    return candidate, Reading(), None, value
+                unit = self._configured or (Unit.NS if integral else Unit.S)
+                inferred = self._configured is None
+        reading = units.read(value, unit)
+        if reading is None:
+            return None
+        reading.inferred = inferred and reading.ms is not None
+        return candidate, reading, None, value
+
+    def observe(
+        self, access: Access, plan: plans.Plan, source: Fields, got: Fields, time_ns: int, record: Fields, out: Sums
+    ) -> None:
+        """Count the request of an access line, unless another line of it has been counted."""
+        form = plan.format
+        bare_path = access.path
+        if form.repeats_errors and record["level"] == "error":
+            identity = (
+                access.method, bare_path, access.status, str(source.get("query")), str(source.get("ip")),
+                str(source.get("user-agent")), str(access.written),
+            )  # fmt: skip
+            message = str(got.get("message"))
+            if message != bare_path and self._errors.repeats(
+                identity, message, time_ns, exact=not isinstance(access.written, int)
+            ):
+                out.deduplicated += 1
+                return
+        self._absorb(form.name)
+        if self._twins.counted(form.name, (access.method, bare_path, access.status), access.reading.ms):
+            out.deduplicated += 1
+            return
+        key = (access.method, access.route, "" if access.route else access.path, access.status)
+        group = out.requests.get(key)
+        if group is None:
+            group = out.requests[key] = RequestGroup()
+        trace_id = str(got.get("trace_id", ""))
+        reading = access.reading
+        if reading.ms is not None:
+            group.durations.append(reading.ms)
+            group.trace_ids.append(trace_id)
+            self._release(form.name, str(got["service_name"]), out)
+        else:
+            group.unmeasured += 1
+            if access.open_value is not None:
+                self._hold((str(got["service_name"]), form.name), _Held(key, access.open_value, trace_id), out)
+            else:
+                out.rejected[reading.rejected or "ambiguous_unit"] += 1
+
+    # durations whose unit is open
+
+    def _hold(self, name: tuple[str, str], held: _Held, out: Sums) -> None:
+        waiting = self._held.setdefault(name, [])
+        if len(waiting) >= _MOST_HELD:
+            out.rejected["ambiguous_unit"] += 1
+        else:
+            waiting.append(held)
+
+    def _release(self, form: str, service: str, out: Sums) -> None:
+        """Observe what was held for a unit that is known by now. Their requests are counted already."""
+        if not self._held:
+            return
+        name = (service, form)
+        sticky = self._sticky.get(name)
+        if sticky is None or sticky.unit is None or name not in self._held:
+            return
+        for held in self._held.pop(name):
+            reading = units.read(held.value, sticky.unit)
+            if reading is None or reading.ms is None:
+                out.rejected[reading.rejected if reading else "not_a_number"] += 1
+                continue
+            group = out.requests.setdefault(held.key, RequestGroup())
+            group.durations.append(reading.ms)
+            group.trace_ids.append(held.trace_id)
+            group.unmeasured -= 1
+
+    def give_up(self, requests: dict[RequestKey, RequestGroup], rejected: Counter[str]) -> None:
+        """Count what is still held as rejected: the input has ended and nothing told the unit."""
+        del requests  # their requests are counted already
+        for waiting in self._held.values():
+            rejected["ambiguous_unit"] += len(waiting)
+        self._held.clear()
+
+    # whole columns of valid lines
+
+    def observe_columns(self, form: str, columns: dict[str, list[Any]], trace_ids: list[str], out: Sums) -> None:
+        """Count the requests of valid lines of one shape."""
+        methods = columns["method"]
+        statuses = columns["status"]
+        durations = columns["duration_ms"]
+        blank = [""] * len(methods)
+        routes = columns.get("route", blank)
+        paths = columns.get("path", blank)
+        if (
+            max(durations) > units.DAY_MS
+            or self._twins.several
+            or (self._latest is not None and self._latest[0] != form)
+        ):
+            self._observe_rows(form, columns, trace_ids, out)
+            return
+        self._latest = (form, columns)
+        groups = out.requests
+        for method, route, path, status, ms, trace_id in zip(
+            methods, routes, paths, statuses, durations, trace_ids, strict=True
+        ):
+            key = (method, route, "", status) if route else (method, "", path, status)
+            try:
+                group = groups[key]
+            except KeyError:
+                group = groups[key] = RequestGroup()
+            group.durations.append(ms)
+            group.trace_ids.append(trace_id)
+
+    def _observe_rows(self, form: str, columns: dict[str, list[Any]], trace_ids: list[str], out: Sums) -> None:
+        """Count row by row: a duration is out of range, or the service logs requests in several formats."""
+        self._absorb(form)
+        count = len(trace_ids)
+        blank = [""] * count
+        for method, route, path, status, ms, trace_id in zip(
+            columns["method"], columns.get("route", blank), columns.get("path", blank), columns["status"],
+            columns["duration_ms"], trace_ids, strict=True,
+        ):  # fmt: skip
+            bare_path = path.partition("?")[0]
+            if self._twins.counted(form, (method, bare_path, status), ms):
+                out.deduplicated += 1
+                continue
+            key = (method, route, "", status) if route else (method, "", path, status)
+            group = out.requests.setdefault(key, RequestGroup())
+            if ms > units.DAY_MS:
+                group.unmeasured += 1
+                out.rejected["too_long"] += 1
+            else:
+                group.durations.append(ms)
+                group.trace_ids.append(trace_id)
+
+    def _absorb(self, form: str) -> None:
+        """Remember the latest columns line by line once a second format shows up: its twins may be among them."""
+        if self._latest is None or self._latest[0] == form:
+            return
+        name, columns = self._latest
+        self._latest = None
+        blank = [""] * len(columns["method"])
+        rows = zip(
+            columns["method"], columns.get("path", blank), columns["status"], columns["duration_ms"], strict=True
+        )
+        for method, path, status, ms in list(rows)[-64:]:
+            self._twins.counted(name, (method, path.partition("?")[0], status), ms)
