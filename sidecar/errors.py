@@ -43,13 +43,23 @@ class SinkRetry(SidecarError):
     """The destination did not take the push now; the same bytes may succeed later.
 
     `reason` is a word of a closed set (a metric label); `after` is the pause the destination asked for, in seconds.
+    `stream_only` says that the destination would take the pushes of other streams.
     """
 
-    def __init__(self, reason: str, detail: str = "", *, status: str = "", after: float | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        detail: str = "",
+        *,
+        status: str = "",
+        after: float | None = None,
+        stream_only: bool = False,
+    ) -> None:
         self.reason = reason
         self.detail = detail
         self.status = status
         self.after = after
+        self.stream_only = stream_only
         super().__init__(f"{reason}: {detail}" if detail else reason)
 
 

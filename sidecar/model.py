@@ -1,4 +1,4 @@
-"""The nouns that travel through the pipeline: Position, Chunk, Lines, Record, Batch.
+"""The nouns that travel through the pipeline: Position, Chunk, Lines, Record, Batch, Push, Receipt.
 
 Promise: plain data without behaviour of its own, imported by everything and importing nothing of ours.
 A batch (everything one read gave) is the unit that moves; nothing here is ever awaited per line.
@@ -64,6 +64,7 @@ class Lines:
     joined: int = 0  # physical lines that became part of another text
     blank: int = 0  # physical lines with nothing but white space, left out of `texts`
     lost_bytes: int = 0  # cut from truncated lines
+    malformed: int = 0  # lines of a CRI or docker log that are not written as such; kept raw, one text each
 
     @property
     def physical(self) -> int:
@@ -116,3 +117,23 @@ class Batch:
 
     records: Sequence[Record]
     ack: Ack
+
+
+@dataclass(slots=True)
+class Push:
+    """One request of a sink, encoded once: sending it again sends the same bytes."""
+
+    body: bytes
+    records: Sequence[Record]  # what is in it, in order, for counting, dividing and dead letters
+    stream: str = ""  # pushes of one stream go in order, one at a time; streams do not wait for each other
+
+
+@dataclass(slots=True, frozen=True)
+class Receipt:
+    """What became of a push that was answered: all delivered, except what stands in `refused` and `again`."""
+
+    status: str  # for the metric: "204", "ok"
+    refused: Sequence[Record] = ()  # the destination will never take these, because of `reason`
+    reason: str = ""
+    detail: str = ""
+    again: Sequence[Push] = ()  # what is still to be sent, in place of the push and in this order

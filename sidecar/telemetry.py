@@ -12,12 +12,13 @@ from __future__ import annotations
 import platform
 import sys
 import time
+import traceback
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
-from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 
+from sidecar import prometheus
 from sidecar.model import Outcome
 
 if TYPE_CHECKING:
@@ -29,17 +30,62 @@ OUTCOMES = tuple(Outcome)
 WITHHELD = ("dropped_invalid", "quarantined")
 SKIPPED = ("blank",)
 REJECTED = ("ambiguous_unit", "negative", "not_finite", "not_a_number", "too_long")
-OVERFLOWED = ("path", "method", "series")
-LOST = ("line_too_long", "truncated_file", "rotated_away", "deleted", "generation_cap", "read_error", "quarantine_full")
+OVERFLOWED = ("path", "method", "series", "stream")
+LOST = (
+    "line_too_long",
+    "truncated_file",
+    "nuls",
+    "rotated_away",
+    "deleted",
+    "generation_cap",
+    "read_error",
+    "quarantine_full",
+    "dead_letter_full",
+    "spool_damaged",
+)
 GAPS = ("truncated_file", "rotated_away", "deleted", "generation_cap", "read_error")
 SINK_OUTCOMES = ("sent", "refused", "dropped", "dead_lettered")
-RETRIES = ("timeout", "connection", "rate_limited", "server_error", "credentials", "blocked", "redirect", "unknown")
+RETRIES = (
+    "timeout",
+    "connection",
+    "rate_limited",
+    "stream_rate_limited",
+    "stream_limited",
+    "server_error",
+    "credentials",
+    "not_found",
+    "blocked",
+    "redirect",
+    "unknown",
+)
+REFUSALS = (
+    "too_old",
+    "too_far_behind",
+    "too_new",
+    "too_large",
+    "line_too_long",
+    "metadata",
+    "labels",
+    "malformed",
+    "rejected",
+    "poison",
+    "closed",
+)
+ADJUSTMENTS = ("future_time", "past_time", "same_time", "long_line", "label", "metadata")
+MERGE_FAILURES = (
+    "timeout",
+    "connection",
+    "redirect",
+    "status",
+    "too_large",
+    "encoding",
+    "format",
+    "malformed",
+)
 INVALID_CHECKPOINTS = ("damaged", "version", "ahead_of_file", "unreadable")
 
 _REPEAT_SECONDS = 10.0
-
-# One `_created` series beside each counter doubles a scrape and no Prometheus reads it from text by default.
-disable_created_metrics()
+_SKEW_WORTH_A_WARNING = 30.0  # seconds; less is the resolution of a Date header and a slow answer
 
 
 class Log:
@@ -99,24 +145,24 @@ class Telemetry:
 
     def __init__(
         self,
-        registry: CollectorRegistry | None = None,
+        registry: prometheus.CollectorRegistry | None = None,
         log: Log | None = None,
         *,
         sinks: Iterable[str] = (),
         version: str = "",
         revision: str = "",
     ) -> None:
-        self.registry = registry if registry is not None else CollectorRegistry()
+        self.registry = registry if registry is not None else prometheus.CollectorRegistry()
         self.log = log if log is not None else Log()
         sinks = tuple(sinks)
 
-        def counter(name: str, text: str, **labels: tuple[str, ...]) -> Counter:
-            made = Counter(name, text, tuple(labels), registry=self.registry)
+        def counter(name: str, text: str, **labels: tuple[str, ...]) -> prometheus.Counter:
+            made = prometheus.Counter(name, text, tuple(labels), registry=self.registry)
             _exist_at_zero(made, labels)
             return made
 
-        def gauge(name: str, text: str, **labels: tuple[str, ...]) -> Gauge:
-            made = Gauge(name, text, tuple(labels), registry=self.registry)
+        def gauge(name: str, text: str, **labels: tuple[str, ...]) -> prometheus.Gauge:
+            made = prometheus.Gauge(name, text, tuple(labels), registry=self.registry)
             _exist_at_zero(made, labels)
             return made
 
@@ -139,6 +185,15 @@ class Telemetry:
         self._overflow = counter(
             "sidecar_label_overflow", "Values replaced because a label had too many.", label=OVERFLOWED
         )
+        self._observed = counter("sidecar_request_observations", "Request durations observed.")
+        self._series = gauge("sidecar_request_series", "Label sets of the request metrics.")
+        self._last_observation = gauge(
+            "sidecar_request_last_observation_timestamp_seconds", "When a request was last counted; 0 before the first."
+        )
+        self._scrape = gauge("sidecar_scrape_duration_seconds", "How long the last scrape took to write.")
+        self._collector_errors = counter(
+            "sidecar_collector_errors", "Families left out of a scrape because their collector failed."
+        )
         self._deduplicated = counter(
             "sidecar_request_lines_deduplicated", "Access lines of a request that another line had already counted."
         )
@@ -150,19 +205,29 @@ class Telemetry:
         self._lag_bytes = gauge("sidecar_lag_bytes", "Bytes written by the application and not yet read.")
         self._lag_seconds = gauge("sidecar_lag_seconds", "Age of the newest processed line while unread bytes exist.")
         self._offered = counter("sidecar_sink_offered_records", "Records offered to a sink.", sink=sinks)
-        self._sunk = counter(
-            "sidecar_sink_records", "Records a sink is done with.", sink=sinks, outcome=SINK_OUTCOMES
-        )
+        self._sunk = counter("sidecar_sink_records", "Records a sink is done with.", sink=sinks, outcome=SINK_OUTCOMES)
         self._pending = gauge("sidecar_sink_pending_records", "Records a sink has and is not done with.", sink=sinks)
         self._spool = gauge("sidecar_sink_spool_bytes", "Bytes waiting in a sink's spool.", sink=sinks)
         self._oldest = gauge("sidecar_sink_oldest_unsent_seconds", "Age of the oldest unsent record.", sink=sinks)
         self._pushes = counter("sidecar_sink_pushes", "Pushes by answer.", sink=(), status=())
         self._retries = counter("sidecar_sink_retries", "Pushes tried again.", sink=sinks, reason=RETRIES)
+        self._refusals = counter(
+            "sidecar_sink_refusals", "Records a sink refused, by reason.", sink=sinks, reason=REFUSALS
+        )
+        self._adjusted = counter(
+            "sidecar_sink_adjusted_records", "Records changed to what a sink can store.", sink=sinks, rule=ADJUSTMENTS
+        )
+        self._skew = gauge("sidecar_sink_clock_skew_seconds", "The destination's clock minus ours.", sink=sinks)
         self._saves = counter("sidecar_checkpoint_saves", "Checkpoints written.")
         self._bad_checkpoints = counter(
             "sidecar_checkpoint_invalid", "Checkpoints that could not be used.", reason=INVALID_CHECKPOINTS
         )
-        build = Gauge(
+        self._merge_failures = counter(
+            "sidecar_merge_failures",
+            "Times the application's metrics could not be merged whole.",
+            reason=MERGE_FAILURES,
+        )
+        build = prometheus.Gauge(
             "sidecar_build_info", "What is running.", ("version", "revision", "python"), registry=self.registry
         )
         build.labels(version, revision, platform.python_version()).set(1)
@@ -256,6 +321,20 @@ class Telemetry:
     def requests_deduplicated(self, count: int) -> None:
         self._deduplicated.inc(count)
 
+    def requests_observed(self, count: int, at: float) -> None:
+        self._observed.inc(count)
+        self._last_observation.set(at)
+
+    def request_series(self, count: int) -> None:
+        self._series.set(count)
+
+    def scraped(self, seconds: float) -> None:
+        self._scrape.set(seconds)
+
+    def collector_failed(self, name: str, problem: str) -> None:
+        self._collector_errors.inc()
+        self.log.limited("error", "collector_failed", name, f"{name} is missing from a scrape: {problem}", name=name)
+
     def label_overflowed(self, label: str, count: int = 1) -> None:
         self._overflow.labels(label).inc(count)
         self.log.limited(
@@ -273,17 +352,34 @@ class Telemetry:
         self._sunk.labels(sink, outcome).inc(count)
         self._pending.labels(sink).dec(count)
 
-    def sink_refused(self, sink: str, count: int, reason: str, detail: str) -> None:
-        self.sink_done(sink, "refused", count)
+    def sink_refused(self, sink: str, count: int, reason: str, detail: str, *, dead_lettered: bool = False) -> None:
+        self.sink_done(sink, "dead_lettered" if dead_lettered else "refused", count)
+        self._refusals.labels(sink, reason).inc(count)
+        fate = "kept as dead letters" if dead_lettered else "lost"
         self.log.limited(
             "error",
             "sink_refused",
             f"{sink}\0{reason}",
-            f"{sink} refused {count} records ({reason}): {detail}",
+            f"{sink} refused {count} records ({reason}), they are {fate}: {detail}",
             sink=sink,
             reason=reason,
             records=count,
         )
+
+    def sink_adjusted(self, sink: str, rule: str, count: int) -> None:
+        """Count records that were changed to what the sink can store; the records themselves say what was changed."""
+        self._adjusted.labels(sink, rule).inc(count)
+
+    def sink_degraded(self, sink: str, what: str, text: str) -> None:
+        """Say once in a while that a sink sends less than it was asked to, because the destination allows no more."""
+        self.log.limited("warn", "sink_degraded", f"{sink}\0{what}", f"{sink}: {text}", sink=sink)
+
+    def sink_skew(self, sink: str, seconds: float) -> None:
+        self._skew.labels(sink).set(seconds)
+        if abs(seconds) > _SKEW_WORTH_A_WARNING:
+            self.log.limited(
+                "warn", "clock_skew", sink, f"{sink}: its clock and ours differ by {seconds:.0f} s", sink=sink
+            )
 
     def sink_dropped(self, sink: str, count: int, reason: str) -> None:
         self.sink_done(sink, "dropped", count)
@@ -309,10 +405,31 @@ class Telemetry:
         self._oldest.labels(sink).set(oldest_unsent_seconds)
         self._spool.labels(sink).set(spool_bytes)
 
+    # what was asked of us
+
+    def http_failed(self, detail: str, error: BaseException | None) -> None:
+        """Say that a request could not be answered: a mistake of ours."""
+        stack = "".join(traceback.format_exception(error)) if error is not None else ""
+        self.log.limited("error", "http_failed", type(error).__name__, f"{detail}: {error!r}", stack=stack)
+
+    # what was asked of the application
+
+    def merge_failed(self, reason: str, detail: str) -> None:
+        """Count a page of the application's metrics that is missing, or not whole, in /metrics/merged."""
+        self._merge_failures.labels(reason).inc()
+        self.log.limited(
+            "warn", "merge_failed", reason, f"the application's metrics could not be merged: {detail}", reason=reason
+        )
+
     # state on disk
 
     def checkpoint_saved(self) -> None:
         self._saves.inc()
+
+    def checkpoint_failed(self, problem: str) -> None:
+        self.log.limited(
+            "error", "checkpoint_failed", "", f"the checkpoint cannot be written: {problem}; trying again at the next"
+        )
 
     def checkpoint_invalid(self, reason: str, detail: str) -> None:
         self._bad_checkpoints.labels(reason).inc()

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from sidecar.sinks import loki, stdout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sidecar.model import Record
-
-
-@dataclass(slots=True)
-class Push:
-    """One request of a sink, encoded once: sending it again sends the same bytes."""
-
-    body: bytes
-    records: Sequence[Record]  # what is in it, for counting, splitting and dead letters
+    from sidecar.model import Push, Receipt, Record
 
 
 class Sink(Protocol):
@@ -24,14 +17,20 @@ class Sink(Protocol):
 
     name: str
 
-    def encode(self, records: Sequence[Record]) -> list[Push]:
+    def settle(self, records: Sequence[Record]) -> list[int]:
+        """Decide the time (ns) under which each record is sent. Once per record, before it is spooled or encoded."""
+
+    def encode(self, records: Sequence[Record], times: Sequence[int]) -> list[Push]:
         """Return the pushes that carry these records, in the order to send them. Pure, no I/O."""
 
-    async def send(self, push: Push) -> str:
-        """Deliver one push and return the answer's status for the metric ("204", "ok").
+    def divide(self, push: Push) -> list[Push]:
+        """Return two pushes that carry what this one does, in order; none where it cannot be divided."""
 
-        Raises SinkRetry (same bytes later) or SinkRefused (will never work).
-        """
+    async def send(self, push: Push) -> Receipt:
+        """Deliver one push. Raises SinkRetry (same bytes later) or SinkRefused (will never work)."""
 
     async def close(self) -> None:
         """Release everything. Idempotent."""
+
+
+SINKS: dict[str, type[loki.Loki | stdout.Stdout]] = {"loki": loki.Loki, "stdout": stdout.Stdout}

@@ -1,0 +1,162 @@
+"""Records into pushes: one stream each, ascending in time, no larger than the destination takes.
+
+Promise: `encode` and `part` are pure given what the destination has taught (`plain`, `max_bytes`, `max_line_bytes`),
+so that a part of a push carries its entries exactly as the whole did. What had to be changed is counted by rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from sidecar.loki import protobuf, stamps, streams, wire
+from sidecar.model import Outcome, Push
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from sidecar.model import Record
+    from sidecar.telemetry import Telemetry
+
+_service_name = attrgetter("service_name")
+
+
+@dataclass(slots=True)
+class LokiPush(Push):
+    """A push with what is needed to write a part of it again."""
+
+    times: Sequence[int] = ()  # parallel to records, ascending
+    labels: streams.Stream = field(kw_only=True)
+    entries: int = 0  # more than there are records where a line is sent in parts
+    plain: bool = False  # without structured metadata
+    repeated: bool = False  # sent again because an answer had left it unsure
+
+
+class Encoder:
+    """Writes pushes for one destination and remembers what it takes."""
+
+    def __init__(
+        self,
+        labels: Mapping[str, str],
+        *,
+        sink: str,
+        telemetry: Telemetry,
+        now_ns: Callable[[], int],
+        max_bytes: int,
+        encoding: str = "json",
+    ) -> None:
+        self._sink = sink
+        self._telemetry = telemetry
+        self._stamps = stamps.Stamps(now_ns)
+        self._streams = streams.Streams(labels)
+        self._body = protobuf.body if encoding == "protobuf" else wire.json_body
+        self._adjustments: dict[str, int] = {}  # rule → how many telemetry knows
+        self.max_bytes = min(max_bytes, wire.MAX_REQUEST_BYTES)
+        self.max_line_bytes = wire.MAX_LINE_BYTES
+        self.plain = False
+
+    def settle(self, records: Sequence[Record]) -> list[int]:
+        times = self._stamps.settle(records)
+        self._count("past_time", self._stamps.clamped_past)
+        self._count("future_time", self._stamps.clamped_future)
+        self._count("same_time", self._stamps.moved)
+        return times
+
+    def encode(self, records: Sequence[Record], times: Sequence[int]) -> list[Push]:
+        pushes: list[Push] = []
+        for stream, mine, settled in self._partition(records, times):
+            ordered, ascending = mine, sorted(settled)
+            if ascending != settled:
+                order = sorted(range(len(mine)), key=settled.__getitem__)
+                ordered = [mine[index] for index in order]
+            for start, end in _cuts(wire.weights(ordered), self.max_bytes):
+                pushes.append(self.push(stream, ordered[start:end], ascending[start:end], plain=self.plain))
+        return pushes
+
+    def push(self, stream: streams.Stream, records: Sequence[Record], times: Sequence[int], *, plain: bool) -> LokiPush:
+        """Return one push of records that belong to one stream, in ascending order of their times."""
+        made = self.entries(stream, records, times, plain=plain)
+        if len(made) > len(records):
+            self._telemetry.sink_adjusted(self._sink, "long_line", len(made) - len(records))
+        return LokiPush(
+            self._body(stream, made),
+            records,
+            stream.key,
+            times,
+            labels=stream,
+            entries=len(made),
+            plain=plain,
+        )
+
+    def entries(
+        self, stream: streams.Stream, records: Sequence[Record], times: Sequence[int], *, plain: bool
+    ) -> list[wire.Entry]:
+        return wire.entries(stream, records, times, plain=plain, max_line_bytes=self.max_line_bytes)
+
+    def pick(self, push: LokiPush, indexes: Sequence[int]) -> LokiPush:
+        """Return a push of some records of a push, each exactly as it was there."""
+        records = [push.records[index] for index in indexes]
+        return self.push(push.labels, records, [push.times[index] for index in indexes], plain=push.plain)
+
+    def divide(self, push: LokiPush) -> list[LokiPush]:
+        middle = len(push.records) // 2
+        if not middle:
+            return []
+        return [self.pick(push, range(middle)), self.pick(push, range(middle, len(push.records)))]
+
+    def replay(self, push: LokiPush, indexes: Sequence[int]) -> LokiPush:
+        """Return a push of some records for the stream that takes what is too late for their own."""
+        picked = self.pick(push, indexes)
+        return self.push(self._streams.replay(push.labels), picked.records, picked.times, plain=push.plain)
+
+    def reduced(self, push: LokiPush) -> LokiPush:
+        """Return the same with as few and as short labels as tell streams apart."""
+        self._telemetry.sink_adjusted(self._sink, "label", len(push.records))
+        return self.push(self._streams.reduced(push.labels), push.records, push.times, plain=push.plain)
+
+    def _partition(
+        self, records: Sequence[Record], times: Sequence[int]
+    ) -> Iterator[tuple[streams.Stream, Sequence[Record], list[int]]]:
+        """Yield each stream with its records and their times."""
+        services = set(map(_service_name, records))
+        invalid = sum([record.outcome is Outcome.INVALID for record in records])
+        if len(services) == 1 and invalid in (0, len(records)):
+            yield self._stream(services.pop(), valid=not invalid, count=len(records)), records, list(times)
+            return
+        found: dict[str, tuple[streams.Stream, list[int]]] = {}
+        for index, record in enumerate(records):
+            stream = self._stream(record.service_name, valid=record.outcome is not Outcome.INVALID, count=1)
+            found.setdefault(stream.key, (stream, []))[1].append(index)
+        for stream, indexes in found.values():
+            yield stream, [records[index] for index in indexes], [times[index] for index in indexes]
+
+    def _stream(self, service_name: str, *, valid: bool, count: int) -> streams.Stream:
+        before = self._streams.overflowed
+        stream = self._streams.of(service_name, valid=valid, count=count)
+        if self._streams.overflowed > before:
+            self._telemetry.label_overflowed("stream", self._streams.overflowed - before)
+        return stream
+
+    def _count(self, rule: str, total: int) -> None:
+        if total > (known := self._adjustments.get(rule, 0)):
+            self._telemetry.sink_adjusted(self._sink, rule, total - known)
+            self._adjustments[rule] = total
+
+
+def _cuts(weights: Sequence[int], max_bytes: int) -> Iterator[tuple[int, int]]:
+    """Yield the index ranges of pushes that stay below the bound, of about equal weight; one record always fits."""
+    total = sum(weights)
+    if total <= max_bytes:
+        if weights:
+            yield 0, len(weights)
+        return
+    share = total / -(-total // max_bytes)
+    start = begin = 0
+    for index, end in enumerate(accumulate(weights)):
+        before = end - weights[index]
+        if index > start and (end - begin > max_bytes or before - begin >= share):
+            yield start, index
+            start, begin = index, before
+    yield start, len(weights)
