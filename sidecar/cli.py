@@ -124,7 +124,7 @@ def _load(options: argparse.Namespace) -> Loaded:
 def _run(options: argparse.Namespace) -> int:
     from sidecar import app  # noqa: PLC0415
 
-    return app.run(_load(options).config, command=options.command_line)
+    return app.run(_load(options).config, argv=options.command_line or ())
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -100,6 +100,11 @@ def text(value: object) -> str | None:
     return None
 
 
+def verbatim(value: object) -> str | None:
+    """Read what a client sent: its bytes are evidence, colours and all."""
+    return value if isinstance(value, str) and value else None
+
+
 def identifier(value: object) -> str | None:
     """Read a request id: text, or a number that some middleware counts up."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -248,11 +253,11 @@ CONVERTERS: dict[str, Callable[[object], object]] = {
     "message": text,
     "span_id": span_id,
     "method": text,
-    "route": text,
-    "path": text,
+    "route": verbatim,
+    "path": verbatim,
     "status": status,
     "client_ip": address,
-    "user_agent": text,
+    "user_agent": verbatim,
     "response_bytes": count,
     "request_id": identifier,
     "error": lines,

@@ -1,0 +1,396 @@
+"""The topology: builds every part, owns every task and queue, and knows the order of starting and stopping.
+
+Start: configuration → state → sinks → HTTP (not ready) → source → tasks → ready.
+Stop: not ready → the source ends → the pump flushes → sinks deliver and acknowledge → checkpoint → HTTP closes last, so
+that the drain can be observed. What is not delivered `drain_seconds` after the end is left and said aloud: exit code 3.
+Crash: an unexpected exception ends the process (exit 1) after the delivered position is saved; Kubernetes restarts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sidecar
+from sidecar import (
+    acks,
+    checkpoint,
+    deadletter,
+    delivery,
+    durations,
+    exposition,
+    health,
+    merge,
+    normalize,
+    overview,
+    pipeline,
+    routes,
+    server,
+    sources,
+    status_page,
+    validation,
+)
+from sidecar.errors import SidecarError
+from sidecar.sinks import loki, stdout
+from sidecar.sources import command
+from sidecar.telemetry import Log, Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sidecar.config import Config
+    from sidecar.sinks import Sink
+    from sidecar.sources import Source
+
+EXIT_FAILURE = 1
+EXIT_DEADLINE = 3
+_QUEUE_BYTES = (
+    4 << 20
+)  # of a sink that may make the source wait: enough to keep it busy, little enough to hold in memory
+_QUARANTINE_BYTES = 64 << 20
+_PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+def run(config: Config, *, argv: Sequence[str] = ()) -> int:
+    """Do the job until the input has ended or a signal comes, and return the exit code."""
+    return asyncio.run(App(config, argv=argv).run())
+
+
+class App:
+    """One sidecar, from start to stop."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        argv: Sequence[str] = (),
+        telemetry: Telemetry | None = None,
+        on_listening: Callable[[str, int], None] | None = None,
+    ) -> None:
+        """Build the parts that need no running loop. Raises ConfigError, StateError, SourceError."""
+        self.config = config
+        self._on_listening = on_listening
+        self._started_at = time.monotonic()
+        names = _sink_names(config)
+        self.telemetry = telemetry or Telemetry(
+            log=Log(),
+            sinks=names,
+            version=sidecar.__version__,
+            revision=os.environ.get("GIN_SIDECAR_REVISION", ""),
+        )
+        self._stop_asked = asyncio.Event()
+        self._pump_ended = asyncio.Event()
+        self._schema = validation.load(config.schema)
+        self._checkpoint = self._open_checkpoint()
+        saved = self._checkpoint.load() if self._checkpoint else None
+        table = routes.Table(config.metrics.routes)
+        self.requests = durations.Requests(config.metrics, table, self.telemetry)
+        self.source: Source = sources.create(
+            config.source, self.telemetry, saved=(saved or {}).get("source"), argv=argv
+        )
+        self._quarantine = self._open_quarantine()
+        self._sinks: list[Sink] = []
+        self.deliveries = [self._delivery(name) for name in names]
+        self._tracker = acks.Tracker()
+        self._pump = pipeline.Pump(
+            source=self.source,
+            normalizer=normalize.Normalizer(config.normalize, self._schema, service_name=config.service_name),
+            observer=self.requests,
+            outboxes=self.deliveries,
+            tracker=self._tracker,
+            telemetry=self.telemetry,
+            limits=pipeline.Limits(
+                max_line_bytes=config.source.max_line_bytes,
+                idle_flush=config.source.idle_flush,
+                keep_unfinished=self._checkpoint is not None and self.source.resumable,
+            ),
+            on_invalid=config.schema.on_invalid,
+            quarantine=self._quarantine,
+        )
+        self.health = self._make_health()
+        self._app_probe = (
+            health.AppProbe(config.health.app_url, config.health.timeout) if config.health.app_url else None
+        )
+        if self._app_probe:
+            self.health.add("application:health", self._app_probe.check, gates_readiness=True)
+        self.server = server.create(
+            config=config.http,
+            health=self.health,
+            renderer=exposition.Renderer(self.telemetry.registry, self.requests),
+            protobuf=config.metrics.native_histograms,
+            merger=merge.Merger(config.metrics.app_url, self.telemetry),
+            telemetry=self.telemetry,
+            page=self.page,
+        )
+        self._say_what_is_unusual()
+
+    # building
+
+    def _open_checkpoint(self) -> checkpoint.Checkpoint | None:
+        if not self.config.state.dir:
+            return None
+        made = checkpoint.Checkpoint(Path(self.config.state.dir) / "checkpoint.json", self.telemetry)
+        made.prepare()
+        return made
+
+    def _open_quarantine(self) -> deadletter.DeadLetters | None:
+        if self.config.schema.on_invalid != "quarantine":
+            return None
+        path = Path(self.config.state.dir) / "dead-letter" / "quarantine.ndjson"
+        return deadletter.DeadLetters(
+            path, max_bytes=_QUARANTINE_BYTES, telemetry=self.telemetry, lost_reason="quarantine_full"
+        )
+
+    def _delivery(self, name: str) -> delivery.Delivery:
+        config = self.config.sinks.loki
+        if name == "stdout":
+            # stdout is back-pressure by nature: a reader that does not read stops the writer, as with `tee`
+            self._sinks.append(stdout.Stdout())
+            return delivery.Delivery(self._sinks[-1], policy="block", max_bytes=_QUEUE_BYTES, telemetry=self.telemetry)
+        letters = None
+        if self.config.state.dir:
+            path = Path(self.config.state.dir) / "dead-letter" / f"{name}.ndjson"
+            letters = deadletter.DeadLetters(path, max_bytes=config.spool_max_bytes, telemetry=self.telemetry)
+        policy = self._policy()
+        self._sinks.append(loki.Loki(config, telemetry=self.telemetry, identity=_identity(self.config)))
+        return delivery.Delivery(
+            self._sinks[-1],
+            policy=policy,
+            max_bytes=_QUEUE_BYTES if policy == "block" else config.spool_max_bytes,
+            telemetry=self.telemetry,
+            batch_bytes=config.batch.max_bytes,
+            max_wait=config.batch.max_wait,
+            dead_letters=letters,
+        )
+
+    def _policy(self) -> delivery.Policy:
+        """Say what to do when Loki does not keep up, where the configuration leaves it open."""
+        chosen = self.config.sinks.loki.when_full
+        if chosen == "block":
+            return "block"
+        if chosen == "auto" and self.source.resumable:
+            return "block"
+        return "drop"
+
+    def _make_health(self) -> health.Health:
+        made = health.Health(version=sidecar.__version__, service_id=self.config.service_name)
+        made.attached = self._attached
+        made.add("pump:alive", self._pumping)
+        for each in self.deliveries:
+            made.add(f"sink-{each.status().sink}:delivery", lambda each=each: _delivering(each), downstream=True)
+        return made
+
+    def _say_what_is_unusual(self) -> None:
+        log = self.telemetry.log
+        if self._schema.unsupported:
+            log.warn(
+                "schema_slow",
+                "the schema uses keywords that only jsonschema can judge: every line takes the slow way",
+                keywords=self._schema.unsupported,
+            )
+        if not self.config.state.dir:
+            log.info(
+                "state_in_memory", "state.dir is not set: positions, counters and queues are lost with the process"
+            )
+
+    # health and status
+
+    def _attached(self) -> health.Check:
+        if self.source.attached:
+            return health.Check("pass")
+        return health.Check("warn", "the source cannot be read")
+
+    def _pumping(self) -> health.Check:
+        if self._pump.alive or self._pump_ended.is_set():
+            return health.Check("pass")
+        return health.Check("fail", "reading has stopped")
+
+    def page(self) -> status_page.Page:
+        """Return what the status page shows."""
+        return overview.page(
+            self.config,
+            health=self.health,
+            source=self.source,
+            telemetry=self.telemetry,
+            requests=self.requests,
+            deliveries=self.deliveries,
+            uptime_seconds=time.monotonic() - self._started_at,
+        )
+
+    # running
+
+    async def run(self) -> int:
+        """Run until the input has ended or a signal says so; return the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in _PASSED_ON:
+            loop.add_signal_handler(number, self._signalled, number)
+        async with AsyncExitStack() as outer:  # leaves in reverse order: HTTP closes last
+            await self.server.start()
+            outer.push_async_callback(self.server.stop)
+            self._listening()
+            for sink in self._sinks:
+                outer.push_async_callback(sink.close)
+            if self._quarantine:
+                outer.callback(self._quarantine.close)
+            outer.push_async_callback(self._save)
+            outer.push_async_callback(self.source.close)
+            return await self._work()
+
+    def _listening(self) -> None:
+        host, port = self.config.http.host, self.server.port
+        self.telemetry.log.info("listening", f"serving /metrics and /health on {host}:{port}", host=host, port=port)
+        if self._on_listening:
+            self._on_listening(host, port)
+
+    async def _work(self) -> int:
+        try:
+            await self.source.start()
+        except command.NotStartedError as error:
+            self.telemetry.log.error("source_failed", str(error))
+            return error.exit_code
+        self.telemetry.log.info("source_started", "following", **self.source.describe())
+        async with asyncio.TaskGroup() as services:
+            tasks = [
+                services.create_task(self.health.tick(), name="ticker"),
+                services.create_task(self._keep_books(), name="bookkeeper"),
+            ]
+            if self._app_probe:
+                tasks.append(services.create_task(self._app_probe.run(), name="app-probe"))
+            flow = services.create_task(self._flow(), name="flow")
+            self.health.starting = False
+            try:
+                code = await self._until_done(flow)
+            finally:
+                for task in tasks:
+                    task.cancel()
+        return code
+
+    async def _flow(self) -> Exception | None:
+        """Pump until the source ends, deliver until everything is delivered. Returns what went wrong."""
+        failure: Exception | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                for each in self.deliveries:
+                    group.create_task(each.run(), name=f"deliver:{each.status().sink}")
+                try:
+                    await self._pump.run()
+                finally:
+                    self._pump_ended.set()
+                    for each in self.deliveries:
+                        each.close()
+        except* SidecarError as failed:
+            failure = failed
+        return failure.exceptions[0] if isinstance(failure, ExceptionGroup) else None
+
+    async def _until_done(self, flow: asyncio.Task[Exception | None]) -> int:
+        """Wait for the flow; once the input has ended or a signal came, for no longer than `drain_seconds`."""
+        asked = asyncio.ensure_future(self._stop_asked.wait())
+        ended = asyncio.ensure_future(self._pump_ended.wait())
+        try:
+            await asyncio.wait({flow, asked, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not flow.done():
+                await asyncio.wait({flow}, timeout=self.config.drain_seconds)
+            if not flow.done():
+                return await self._give_up(flow)
+            failure = flow.result()
+            if failure is not None:
+                self.telemetry.log.error("failed", str(failure))
+                return EXIT_FAILURE
+            if not asked.done() and self.config.source.at_end == "serve":
+                self.telemetry.log.info("ended", "the input has ended; serving until a signal comes")
+                await asked
+            self.health.stopping = True
+            return self._exit_code()
+        finally:
+            asked.cancel()
+            ended.cancel()
+
+    async def _give_up(self, flow: asyncio.Task[Exception | None]) -> int:
+        flow.cancel()
+        with suppress(asyncio.CancelledError):
+            await flow
+        for each in self.deliveries:
+            left = each.unsent()
+            if left.records:
+                self.telemetry.log.error(
+                    "not_drained",
+                    f"{each.status().sink}: {left.records} records not delivered within drain_seconds",
+                    records=left.records,
+                    bytes=left.bytes,
+                    batches=left.batches,
+                )
+        return EXIT_DEADLINE
+
+    def _exit_code(self) -> int:
+        code = self.source.exit_code if isinstance(self.source, command.Command) else 0
+        return code or 0
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if isinstance(self.source, command.Command):
+            self.source.send_signal(number)
+            self.telemetry.log.info("signal_passed_on", f"{number.name} passed on to the command", signal=number.name)
+            if number in _STOPPING:
+                self.health.stopping = True
+                self._stop_asked.set()
+            return
+        if number not in _STOPPING:
+            return
+        self.telemetry.log.info("stopping", f"{number.name}: draining", signal=number.name)
+        self.health.stopping = True
+        self.source.stop()
+        self._stop_asked.set()
+
+    # books
+
+    async def _keep_books(self) -> None:
+        """Save the checkpoint and set the gauges, again and again."""
+        while True:
+            await asyncio.sleep(self.config.state.checkpoint_interval)
+            for each in self.deliveries:
+                each.report()
+            await self._save()
+
+    async def _save(self) -> None:
+        if self._checkpoint is None:
+            return
+        sections = {"source": self.source.snapshot(self._tracker.watermarks)}
+        await asyncio.to_thread(self._checkpoint.save, sections)
+
+
+def _sink_names(config: Config) -> list[str]:
+    names = ["loki"] if config.sinks.loki.url else []
+    enabled = config.sinks.stdout.enabled
+    if enabled or (enabled is None and not names):
+        names.insert(0, "stdout")
+    return names
+
+
+def _identity(config: Config) -> dict[str, str]:
+    known = {
+        "namespace": config.pod.namespace,
+        "pod": config.pod.name,
+        "container": config.source.container or config.pod.container,
+        "environment": config.environment,
+    }
+    return {name: value for name, value in known.items() if value}
+
+
+def _delivering(each: delivery.Delivery) -> health.Check:
+    """Say how a sink is: it warns while it is being tried again, and after it refused or dropped something."""
+    status = each.status()
+    if status.retrying:
+        return health.Check(
+            "warn",
+            f"not delivering ({status.retrying}); {status.pending_records} records wait",
+            round(status.oldest_unsent_seconds, 1),
+            "s",
+        )
+    if status.last_refusal and time.time() - status.last_refusal.at < 60:
+        return health.Check("warn", f"refused records: {status.last_refusal.reason}: {status.last_refusal.detail}")
+    return health.Check("pass", "", status.pending_records, "records")
