@@ -74,7 +74,7 @@ class Driven:
     unlogged: Counter[tuple[str, str, int]] = field(default_factory=Counter)  # answered before any logger
     seconds: Counter[tuple[str, str]] = field(default_factory=Counter)  # (method, route) → what clients waited, summed
     slept: Counter[tuple[str, str]] = field(default_factory=Counter)  # likewise, what /slow was asked to wait
-    trace_ids: set[str] = field(default_factory=set)  # sent in `traceparent`
+    trace_ids: set[str] = field(default_factory=set)  # sent in `traceparent`, where a logger could see it
 
 
 def _unmatched(method: str, target: str, status: int) -> Request:
@@ -195,7 +195,7 @@ async def _make(session: aiohttp.ClientSession, address: str, request: Request, 
     if request.route == "/slow" and request.status == 200:
         driven.slept[pair] += int(request.target.partition("ms=")[2]) / 1000
     for name, value in request.headers:
-        if name == "traceparent":
+        if request.logged and name == "traceparent":
             driven.trace_ids.add(value.split("-")[1])
 
 
