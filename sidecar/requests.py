@@ -137,12 +137,9 @@ class Requests:
         unit = candidate.unit
         inferred = False
         if unit is None:
-            number = value
-            if isinstance(value, str):
-                try:
-                    number = int(value) if value.isdecimal() and len(value) < 20 else float(value[:32])
-                except ValueError:
-                    return None
+            number = units.number(value) if isinstance(value, str) else value
+            if number is None:
+                return None
             integral = isinstance(number, int)
             unit = plan.format.integer if integral else plan.format.floating
             if unit is Unit.STICKY and isinstance(number, int):

@@ -60,6 +60,18 @@ def milliseconds(value: float, unit: Unit) -> float:
     return round(value * _PER_MS[unit], 9)
 
 
+_NUMBER = re.compile(r"-?\d{1,18}(?P<float>(?:\.\d{1,18})?(?:[eE][+-]?\d{1,3})?)", re.ASCII)
+_NOT_FINITE = frozenset({"NaN", "Inf", "+Inf", "-Inf"})  # as zap and strconv write them
+
+
+def number(text: str) -> float | None:
+    """Return the number that a text is in Go and JSON; Python's own reading takes `1_0` and `infinity` too."""
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        return None
+    return float(text) if match["float"] else int(text)
+
+
 @dataclass(slots=True)
 class Reading:
     """What a duration field said."""
@@ -76,10 +88,9 @@ def read(value: object, unit: Unit) -> Reading | None:
         nanoseconds = gotext.duration_ns(text)
         if nanoseconds is not None:
             return _checked(milliseconds(nanoseconds, Unit.NS))
-        try:
-            value = float(text) if len(text) <= 32 and not text.isalpha() else None
-        except ValueError:
-            return None
+        if text in _NOT_FINITE:
+            return Reading(rejected="not_finite")
+        value = number(text)
         if value is None:
             return None
     if isinstance(value, bool) or not isinstance(value, int | float):

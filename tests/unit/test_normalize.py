@@ -1,0 +1,324 @@
+"""Every line becomes one record with one outcome, and says what it adds to the metrics."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from sidecar import normalize, validation
+from sidecar.model import Lines, Mark, Outcome, RequestGroup
+from tests.support import golden
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+GOOD = {"timestamp": "2026-10-06T09:05:03.5Z", "level": "info", "service_name": "orders", "trace_id": TRACE}
+ACCESS = GOOD | {
+    "message": "ok",
+    "method": "GET",
+    "route": "/orders/:id",
+    "path": "/orders/1",
+    "status": 200,
+    "duration_ms": 12.5,
+}
+
+
+def one(line, using=None, **lines):
+    """Normalize one line and return its record with what it became."""
+    result = (using or golden.normalizer()).normalize(
+        Lines([line if isinstance(line, bytes) else orjson.dumps(line)], **lines)
+    )
+    (record,) = result.records
+    return record, orjson.loads(record.line), result
+
+
+def test_a_valid_line_keeps_its_bytes():
+    line = (
+        b'{ "level":"info" , "timestamp":"2026-10-06T11:05:03+02:00","service_name":"s","trace_id":"'
+        + TRACE.encode()
+        + b'","x":1.10}'
+    )
+
+    record, _, result = one(line)
+
+    assert record.outcome is Outcome.VALID
+    assert record.line is not None
+    assert record.line == line
+    assert record.time_ns == 1791277503_000_000_000
+    assert result.violations == {}
+
+
+@pytest.mark.parametrize("count", [1, 2, 50])
+def test_a_batch_of_valid_access_lines_is_counted_line_by_line(count):
+    lines = [orjson.dumps(ACCESS | {"duration_ms": float(number)}) for number in range(count)]
+
+    result = golden.normalizer().normalize(Lines(lines))
+
+    assert [record.line for record in result.records] == lines
+    assert result.outcomes == {Outcome.VALID: count}
+    group = result.requests["GET", "/orders/:id", "", 200]
+    assert group == RequestGroup([float(number) for number in range(count)], [TRACE] * count)
+
+
+def test_valid_and_invalid_lines_of_one_shape_part():
+    lines = [orjson.dumps(ACCESS), orjson.dumps(ACCESS | {"level": "INFO"}), orjson.dumps(ACCESS | {"trace_id": "x"})]
+
+    result = golden.normalizer().normalize(Lines(lines))
+
+    assert [record.outcome for record in result.records] == ["valid", "normalized", "invalid"]
+    assert result.requests["GET", "/orders/:id", "", 200].durations == [12.5] * 3
+    assert result.violations == {("level", "enum"): 1, ("trace_id", "pattern"): 1}
+    assert result.records[2].violations == (("trace_id", "pattern"),)
+
+
+def test_records_keep_the_order_of_mixed_lines():
+    lines = [b"text one", orjson.dumps(ACCESS), b'{"a":1}', b"text two", orjson.dumps(GOOD), b'{"b":2}']
+
+    records = golden.normalizer().normalize(Lines(lines)).records
+
+    assert [record.format for record in records] == ["text", "canonical", "json", "text", "canonical", "json"]
+    assert [orjson.loads(record.line).get("message") for record in records] == [
+        "text one",
+        "ok",
+        None,
+        "text two",
+        None,
+        None,
+    ]
+
+
+def test_no_line_can_shift_its_neighbours():
+    lines = [b'{"a":[{}', b'{"z":1}]}', b'{"x":1},{"y":2}', b'{"x":1},0,{"y":2}', b'{"k":1}']
+
+    records = golden.normalizer().normalize(Lines(lines)).records
+
+    assert [record.format for record in records] == ["text", "text", "text", "text", "json"]
+    assert orjson.loads(records[4].line)["k"] == 1
+
+
+def test_canonical_fields_come_first_in_their_order():
+    _, record, _ = one(
+        {
+            "z": 1,
+            "error": "e",
+            "msg": "m",
+            "status": 200,
+            "lvl": "warn",
+            "ts": 1790000000,
+            "requestId": 7,
+            "traceId": TRACE,
+        }
+    )
+
+    assert list(record) == [
+        "timestamp",
+        "level",
+        "service_name",
+        "trace_id",
+        "message",
+        "status",
+        "request_id",
+        "error",
+        "z",
+    ]
+
+
+def test_the_lines_own_service_name_wins():
+    assert one({"service": "own"})[1]["service_name"] == "own"
+    nested = one({"service": {"name": "own", "version": "1"}})[1]
+    assert (nested["service_name"], nested["service"]) == ("own", {"version": "1"})
+    assert one({"a": 1})[1]["service_name"] == "shop"
+
+
+def test_a_line_without_time_gets_the_runtimes_else_the_moment_it_was_read():
+    assert one(b"text", stamps=[1_790_000_000_000_000_001])[1]["timestamp"] == "2026-09-21T14:13:20.000000001Z"
+    assert one(b"text")[1]["timestamp"] == "2026-10-06T09:05:03.123456789Z"
+
+
+@pytest.mark.parametrize(
+    ("status", "level"), [(200, "info"), (302, "info"), (404, "warn"), (500, "error"), (503, "error")]
+)
+def test_a_gin_access_lines_level_follows_its_status(status, level):
+    line = f'[GIN] 2026/10/06 - 09:05:03 | {status} | 1ms | 10.0.0.1 | GET      "/p"'.encode()
+
+    assert one(line)[0].level == level
+
+
+def test_an_access_line_of_a_structured_logger_is_raised_and_never_lowered():
+    line = {
+        "level": "info",
+        "ts": 1790000000.5,
+        "msg": "m",
+        "method": "GET",
+        "path": "/",
+        "status": 500,
+        "latency": 0.5,
+        "ip": "1.1.1.1",
+    }
+
+    assert one(line)[0].level == "error"
+    assert one(line | {"level": "fatal", "status": 404})[0].level == "fatal"
+
+
+def test_a_conflicting_name_keeps_both_values():
+    _, record, _ = one({"ts": 1790000000, "timestamp": "garbage", "level": "??", "severity": "WARN"})
+
+    assert record["timestamp"] == "2026-09-21T14:13:20Z"
+    assert record["timestamp_original"] == "garbage"
+    assert record["level"] == "warn"
+    assert record["level_original"] == "??"
+
+
+def test_what_cannot_be_known_is_not_invented():
+    record, said, _ = one(b"plain text")
+
+    assert said == {
+        "timestamp": "2026-10-06T09:05:03.123456789Z",
+        "level": "info",
+        "service_name": "shop",
+        "message": "plain text",
+    }
+    assert record.outcome is Outcome.INVALID
+    assert record.violations == (("trace_id", "required"),)
+
+
+def test_text_counts_as_one_violation():
+    assert one(b"plain")[2].violations == {("", "object"): 1}
+
+
+def test_marks_are_said():
+    assert one(b"half a li", marks={0: Mark.PARTIAL})[1]["partial"] is True
+    assert one(b"x" * 50, marks={0: Mark.TRUNCATED})[1]["truncated"] is True
+
+
+def test_a_whole_object_without_newline_at_the_end_is_not_partial():
+    record, _, _ = one(ACCESS, marks={0: Mark.PARTIAL})
+
+    assert record.outcome is Outcome.VALID
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{",
+        b"{}}",
+        b"\x00\x01\xff",
+        b"[" * 20_000,
+        b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
+        b'{"a":NaN}',
+        b'{"a":1e999}',
+        b'{"\xff":1}',
+        b'{"a":"\\ud800"}',
+        b'{"level":[1],"timestamp":{},"trace_id":5,"service_name":[],"status":{},"method":1,"latency":[],"path":{}}',
+        b'{"timestamp":"0000-01-01T00:00:00Z"}',
+        b'{"timestamp":"9999-12-31T23:59:59Z"}',
+        b'{"time":1e300}',
+        b'{"time":-1e300,"latency":1e308,"method":"GET","status":200,"path":"/"}',
+        b'{"level":"info","level":"warn"}',
+        b'{"a":1}\r',
+        '{"message":"\u2028"}'.encode(),
+    ],
+)
+def test_bad_input_becomes_one_record(line):
+    record, said, _ = one(line)
+
+    assert record.outcome in (Outcome.NORMALIZED, Outcome.INVALID)
+    assert isinstance(said, dict)
+    assert b"\n" not in record.line
+
+
+def test_a_secret_in_a_valid_line_is_hidden_and_the_line_stays_valid():
+    record, said, _ = one(ACCESS | {"password": "p", "note": "token=abc"})
+
+    assert record.outcome is Outcome.VALID
+    assert said["password"] == "[REDACTED]"
+    assert said["note"] == "token=[REDACTED]"
+    assert said["duration_ms"] == 12.5
+
+
+def test_secrets_in_text_and_queries_are_hidden():
+    _, said, _ = one(b'[GIN] 2026/10/06 - 09:05:03 | 200 | 1ms | 10.0.0.1 | GET      "/p?token=abc&x=1"')
+
+    assert said["query"] == "token=[REDACTED]&x=1"
+    assert "abc" not in orjson.dumps(said).decode()
+
+
+def test_naive_times_are_in_the_configured_zone():
+    using = golden.normalizer(timezone="Europe/Berlin")
+
+    assert one(b"2026/07/01 12:00:00 hello", using)[1]["timestamp"] == "2026-07-01T10:00:00Z"
+
+
+def test_the_configured_unit_is_for_numbers_whose_format_does_not_tell():
+    line = {"method": "GET", "status": 200, "path": "/", "duration": 5, "level": "info"}
+
+    assert one(line)[1]["duration_ms"] == 0.000005
+    assert one(line)[1]["duration_unit_inferred"] is True
+    assert one(line, golden.normalizer(duration_unit="ms"))[1]["duration_ms"] == 5
+    assert one(line | {"duration": 5.0}, golden.normalizer(duration_unit="us"))[1]["duration_ms"] == 0.005
+    assert one({**line, "latency_ms": 7}, golden.normalizer(duration_unit="s"))[1]["duration_ms"] == 7
+
+
+def zap_access(latency, status=200):
+    return {
+        "level": "info",
+        "ts": 1790000000.5,
+        "msg": "/p",
+        "status": status,
+        "method": "GET",
+        "path": "/p",
+        "query": "",
+        "ip": "1.1.1.1",
+        "user-agent": "c",
+        "latency": latency,
+    }
+
+
+def test_requests_count_at_once_and_their_durations_when_the_unit_is_known():
+    using = golden.normalizer()
+    held = [one(zap_access(number), using) for number in (2, 0, 30)]
+
+    _, said, result = one(zap_access(2_000_000), using)
+
+    assert all(each[1]["duration_unit"] == "ambiguous" and "duration_ms" not in each[1] for each in held)
+    assert all(each[2].requests["GET", "", "/p", 200].unmeasured == 1 for each in held)
+    assert said["duration_ms"] == 2
+    assert result.requests["GET", "", "/p", 200] == RequestGroup([2, 0.000002, 0, 0.00003], [""] * 4, -3)
+
+
+def test_durations_whose_unit_stays_open_are_counted_as_rejected_at_the_end():
+    using = golden.normalizer()
+    for number in (2, 0, 30):
+        one(zap_access(number), using)
+
+    assert using.finish().rejected == {"ambiguous_unit": 3}
+    assert using.finish().rejected == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "counts"),
+    [
+        ({"method": "GET", "path": "/x", "status": 200, "duration_ms": 3}, True),
+        ({"method": "GET", "status": 200, "duration_ms": 3}, False),
+        ({"method": "GET", "url": "https://api/x", "status": 200, "duration_ms": 3}, False),
+        ({"method": "GET", "path": "/x", "status": 200}, False),
+        ({"method": "GET", "path": "/x", "duration_ms": 3}, False),
+        ({"method": "not a method", "path": "/x", "status": 200, "duration_ms": 3}, False),
+        ({"method": "GET", "path": "/x", "status": 99, "duration_ms": 3}, False),
+        ({"method": "GET", "route": "/x", "status": "200", "latency": "3ms"}, True),
+        ({"job": "sync", "duration_ms": 3}, False),
+    ],
+)
+def test_only_a_servers_access_line_is_a_request(line, counts):
+    assert bool(one(line)[2].requests) is counts
+
+
+def test_a_users_schema_judges_what_lines_become(tmp_path):
+    path = tmp_path / "s.json"
+    path.write_text('{"type":"object","required":["level","tenant"]}')
+    using = normalize.Normalizer(
+        normalize.Config(), validation.load(validation.Config(path=str(path))), service_name="s"
+    )
+
+    assert one({"level": "X", "tenant": 1}, using)[0].outcome is Outcome.VALID
+    assert one({"severity": "INFO", "tenant": 1}, using)[0].outcome is Outcome.NORMALIZED
+    assert one({"severity": "INFO"}, using)[0].violations == (("tenant", "required"),)

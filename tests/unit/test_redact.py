@@ -1,0 +1,135 @@
+"""Secrets do not leave the pod."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.redact import REDACTED, Config, Redactor
+
+REDACTOR = Redactor(Config())
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ('"/ping?token=abc&x=1"', '"/ping?token=[REDACTED]&x=1"'),
+        ("/cb?x=1&access_token=abc.def#f", "/cb?x=1&access_token=[REDACTED]#f"),
+        (
+            "GET / HTTP/1.1\r\nAuthorization: Bearer abc\r\nCookie: sid=a; t=b\r\nAccept: x",
+            "GET / HTTP/1.1\r\nAuthorization: [REDACTED]\r\nCookie: [REDACTED]\r\nAccept: x",
+        ),
+        ("Set-Cookie: sid=a; Path=/\nnext", "Set-Cookie: [REDACTED]\nnext"),
+        ("X-Api-Key: abc123", "X-Api-Key: [REDACTED]"),
+        ("proxy-authorization: Basic abc", "proxy-authorization: [REDACTED]"),
+        ("password: hunter2, user: bob", "password: [REDACTED], user: bob"),
+        ('msg="login" password="a b" api_key=zzz', 'msg="login" password="[REDACTED]" api_key=[REDACTED]'),
+        (r"{\"password\":\"x y\",\"a\":1}", r"{\"password\":\"[REDACTED]\",\"a\":1}"),
+        ("apiKey: 'abc'", "apiKey: '[REDACTED]'"),
+        ("PASSWORD=Abc", "PASSWORD=[REDACTED]"),
+        ("żółć Password=abc", "żółć Password=[REDACTED]"),
+        ("bearer abcdefgh12345", "bearer [REDACTED]"),
+        ("postgres://user:p4ss@db:5432/x", "postgres://user:[REDACTED]@db:5432/x"),
+    ],
+)
+def test_a_secret_in_text_is_hidden_and_nothing_else(text, clean):
+    assert REDACTOR.text(text) == clean
+    assert REDACTOR.text(clean) == clean
+    assert REDACTOR.suspects(text.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: *",
+        "token_count=5",
+        "tokens: 9",
+        "secretary=bob",
+        "the password is wrong",
+        "https://a.example/x:y",
+        "GET /tokenize?x=1",
+        "a secret: ",
+        "monkey=1",
+    ],
+)
+def test_what_is_no_secret_stays(text):
+    assert REDACTOR.text(text) == text
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "password",
+        "Password",
+        "db_password",
+        "accessToken",
+        "X-Api-Key",
+        "APIKey",
+        "Set-Cookie",
+        "client.secret",
+        "authorization",
+        "idToken",
+    ],
+)
+def test_a_sensitive_name_is_known_in_every_spelling(key):
+    assert REDACTOR.value({key: "x", "a": 1}) == {key: REDACTED, "a": 1}
+
+
+@pytest.mark.parametrize("key", ["token_count", "secretName", "passwords_changed", "cookies", "tokenizer", "key"])
+def test_a_name_that_only_contains_one_is_not(key):
+    assert not REDACTOR.sensitive(key)
+
+
+def test_nested_values_are_hidden_and_what_is_clean_is_the_same_object():
+    value = {
+        "headers": {"Authorization": ["Bearer x"], "Accept": "y"},
+        "list": [{"token": 5}, "a?secret=1"],
+        "clean": {"a": [1]},
+    }
+
+    hidden = REDACTOR.value(value)
+
+    assert hidden == {
+        "headers": {"Authorization": REDACTED, "Accept": "y"},
+        "list": [{"token": REDACTED}, f"a?secret={REDACTED}"],
+        "clean": {"a": [1]},
+    }
+    assert hidden["clean"] is value["clean"]
+    assert REDACTOR.value(hidden) is hidden
+    assert value["headers"]["Authorization"] == ["Bearer x"]
+
+
+@pytest.mark.parametrize("empty", [None, "", True, False])
+def test_nothing_is_no_secret(empty):
+    value = {"password": empty}
+
+    assert REDACTOR.value(value) is value
+
+
+def test_patterns_of_the_user_hide_what_they_match():
+    redactor = Redactor(Config(patterns=[r"\b\d{4}-\d{4}-\d{4}-\d{4}\b"]))
+
+    assert redactor.text("card 1234-5678-9012-3456 ok") == "card [REDACTED] ok"
+    assert redactor.may_hide(b"x", objects=1)
+
+
+def test_keys_of_the_user_replace_the_defaults():
+    redactor = Redactor(Config(keys=["national_id"]))
+
+    assert redactor.value({"nationalId": "1", "password": "p"}) == {"nationalId": REDACTED, "password": "p"}
+    assert redactor.text("national-id=1 token=2") == "national-id=[REDACTED] token=2"
+
+
+def test_redaction_can_be_switched_off():
+    redactor = Redactor(Config(enabled=False))
+
+    assert not redactor.sensitive("password")
+    assert not redactor.may_hide(b'{"password":"x"}{', objects=1)
+    assert not redactor.suspects(b"password=x")
+
+
+def test_a_clean_batch_is_told_by_its_bytes():
+    assert not REDACTOR.may_hide(b'{"path":"/orders/1","user_agent":"curl/8.5.0"}', objects=1)
+    assert not REDACTOR.may_hide(b'{"path":"/orders/1?page=2"}', objects=1)
+    assert REDACTOR.may_hide(b'{"path":"/orders/1?token=2"}', objects=1)
+    assert REDACTOR.may_hide(b'{"a":{"password":"x"}}', objects=1)
+    assert REDACTOR.may_hide(rb'{"a":{"p\u0061ssword":"x"}}', objects=1)
