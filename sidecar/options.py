@@ -17,10 +17,17 @@ from typing import Any, NewType
 Duration = NewType("Duration", float)  # seconds
 Size = NewType("Size", int)  # bytes
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
+# Units in descending order, each at most once. Bounded digits, counted in whole microseconds: every duration is finite
+# and `duration(show_duration(seconds)) == seconds`.
+_DURATION_UNITS = {"h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_000}  # microseconds
+_DURATION_DIGITS = 6
+_LONGEST_DURATION = 999_999 * _DURATION_UNITS["h"]
+DURATION_PATTERN = "(?=.)" + "".join(rf"(?:([0-9]{{1,6}}(?:\.[0-9]{{1,3}})?){unit})?" for unit in _DURATION_UNITS)
+_DURATION = re.compile(DURATION_PATTERN)
+SIZE_PATTERN = "([0-9]{1,15}) ?(B|KiB|MiB|GiB)?"
+_SIZE = re.compile(SIZE_PATTERN)
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_LARGEST_SIZE = (1 << 63) - 1
 
 MASK = "********"
 _SECRET_BYTES = 64 << 10  # nothing that large is a password; whoever names a log file hears of it
@@ -104,33 +111,37 @@ def option(
 
 def duration(text: str) -> Duration:
     """Return the seconds of a duration such as "500ms", "5s", "10m", "1h30m". Raises ValueError."""
-    position, seconds = 0, 0.0
-    for match in _DURATION.finditer(text):
-        if match.start() != position:
-            break
-        position = match.end()
-        seconds += float(match[1]) * _DURATION_UNITS[match[2]]
-    if not text or position != len(text):
+    match = _DURATION.fullmatch(text)
+    parts = zip(match.groups(default="0"), _DURATION_UNITS.values(), strict=True) if match else ()
+    microseconds = sum(round(float(number) * unit) for number, unit in parts)
+    if match is None or microseconds > _LONGEST_DURATION:
         raise ValueError(f'expected a duration such as "500ms", "5s" or "10m", got "{text}"')
-    return Duration(seconds)
+    return Duration(microseconds / 1_000_000)
 
 
 def size(text: str) -> Size:
     """Return the bytes of a size such as "512", "256KiB", "1MiB". Raises ValueError."""
     match = _SIZE.fullmatch(text)
-    if match is None:
+    if match is None or (count := int(match[1]) * _SIZE_UNITS[match[2]]) > _LARGEST_SIZE:
         raise ValueError(f'expected a size such as "256KiB" or "1MiB", got "{text}"')
-    return Size(int(match[1]) * _SIZE_UNITS[match[2]])
+    return Size(count)
 
 
 def show_duration(seconds: float) -> str:
-    """Write seconds the way the configuration does: 600.0 → "10m", 0.5 → "500ms"."""
-    for unit in ("h", "m", "s"):
-        scale = _DURATION_UNITS[unit]
-        if seconds >= scale and seconds % scale == 0:
-            return f"{int(seconds // scale)}{unit}"
-    milliseconds = seconds * 1000
-    return f"{milliseconds:g}ms" if seconds else "0s"
+    """Write seconds the way the configuration does: 600.0 → "10m", 0.5 → "500ms", 3601.5 → "1h1s500ms"."""
+    microseconds = round(seconds * 1_000_000)
+    for unit, scale in _DURATION_UNITS.items():
+        count, rest = divmod(microseconds, scale)
+        if count and not rest and count < 10**_DURATION_DIGITS:
+            return f"{count}{unit}"
+    parts = []
+    for unit, scale in _DURATION_UNITS.items():
+        count, microseconds = divmod(microseconds, scale)
+        if unit == "ms":
+            parts.append(f"{count + microseconds / scale:g}ms" if count or microseconds else "")
+        elif count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
 
 
 def show_size(count: int) -> str:
