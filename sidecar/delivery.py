@@ -13,27 +13,27 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from sidecar import outbox
+from sidecar import backlog, outbox
 from sidecar.errors import SinkRefused, SinkRetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sidecar.backlog import Item
     from sidecar.deadletter import DeadLetters
     from sidecar.model import Batch, Push, Receipt, Record
     from sidecar.outbox import Parcel
     from sidecar.sinks import Sink
+    from sidecar.spool import Spool
     from sidecar.telemetry import Telemetry
 
 Policy = Literal["block", "drop", "spool"]
 
-RECORD_OVERHEAD = 400  # bytes that a record takes in memory beside its line
 _MAX_BATCHES = 4096  # a bound for batches of next to nothing
-_GROUP_BATCHES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +70,11 @@ class Unsent:
 
 @dataclass(slots=True, eq=False)
 class _Group:
-    """Batches that were encoded together."""
+    """Items that were encoded together."""
 
-    batches: list[Batch]
-    size: int
-    arrived: float  # the oldest of them
+    items: list[Item]
     left: int = 0  # pushes not done yet
-
-
-@dataclass(slots=True)
-class _Waiting:
-    batch: Batch
-    size: int
-    arrived: float = field(default=0.0)
+    numbers: dict[int, int] = field(default_factory=dict)  # id of record → number in the spool
 
 
 class Delivery:
@@ -98,27 +90,30 @@ class Delivery:
         batch_bytes: int = 256 << 10,
         max_wait: float = 0.0,
         dead_letters: DeadLetters | None = None,
+        spool: Spool | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`clock` must be that of the event loop; `chance` spreads the pauses."""
+        """`clock` must be that of the event loop; `chance` spreads the pauses; `spool` belongs to its policy."""
+        if (policy == "spool") != (spool is not None):
+            raise ValueError("a spool belongs to the policy of that name")
         self._sink = sink
         self._policy = policy
         self._max_bytes = max_bytes
-        self._batch_bytes = batch_bytes
-        self._max_wait = max_wait
         self._telemetry = telemetry
         self._dead_letters = dead_letters
+        self._spool = spool
         self._clock = clock
         self._wall = wall
-        self._waiting: deque[_Waiting] = deque()
-        self._waiting_bytes = 0
+        self._backlog = backlog.Backlog(
+            enough_bytes=batch_bytes, max_wait=max_wait, settle=sink.settle, wall=wall, spool=spool
+        )
         self._outbox: outbox.Outbox[_Group] = outbox.Outbox(chance)
         self._groups: dict[_Group, None] = {}  # encoded and not done, oldest first
-        self._queued_bytes = 0  # waiting and encoded
-        self._queued_batches = 0
-        self._pending = 0
+        self._pending = spool.pending if spool is not None else 0
+        if self._pending:  # what a former process left is offered again: the accounts begin with this one
+            telemetry.sink_offered(sink.name, self._pending)
         self._ended = False
         self._stir = asyncio.Event()  # something for run() to look at
         self._room = asyncio.Event()  # something for put() to look at
@@ -136,20 +131,24 @@ class Delivery:
             return
         self._telemetry.sink_offered(self._sink.name, count)
         self._pending += count
-        size = sum([len(record.line) for record in batch.records]) + RECORD_OVERHEAD * count
-        while self._full(size):
+        item = backlog.Item(batch.records, self._clock(), batch)
+        while self._policy != "spool" and self._full(item.size):
             if self._policy == "drop":
-                self._done(count)
-                self._telemetry.sink_dropped(self._sink.name, count, "the queue is full")
-                batch.ack.done()
+                self._drop(batch, "the queue is full")
                 return
             self._room.clear()
             await self._room.wait()
-        self._waiting.append(_Waiting(batch, size, self._clock()))
-        self._waiting_bytes += size
-        self._queued_bytes += size
-        self._queued_batches += 1
-        self._stir.set()
+        if self._backlog.admit(item):
+            self._stir.set()
+        else:
+            self._drop(batch, "the spool is full")
+        if self._spool is not None:
+            await self._sync_when_due(self._spool)
+
+    def _drop(self, batch: Batch, why: str) -> None:
+        self._pending -= len(batch.records)
+        self._telemetry.sink_dropped(self._sink.name, len(batch.records), why)
+        batch.ack.done()
 
     def close(self) -> None:
         """Say that no batch will come any more: `run` delivers what is there and returns."""
@@ -164,77 +163,93 @@ class Delivery:
             last_success_at=self._last_success_at,
             oldest_unsent_seconds=self._oldest_seconds(now),
             pending_records=self._pending,
-            spool_bytes=0,
+            spool_bytes=self._spool.waiting_bytes if self._spool is not None else 0,
             last_refusal=self._last_refusal,
             retrying=self._outbox.retrying or None,
         )
 
     def unsent(self) -> Unsent:
-        return Unsent(self._queued_batches, self._pending, self._queued_bytes - RECORD_OVERHEAD * self._pending)
+        """Return what is not delivered; with a spool, bytes are those on disk."""
+        if self._spool is not None:
+            return Unsent(self._backlog.unacknowledged, self._pending, self._spool.waiting_bytes)
+        size = self._backlog.held_bytes - backlog.RECORD_OVERHEAD * self._pending
+        return Unsent(self._backlog.unacknowledged, self._pending, size)
 
     def report(self) -> None:
         """Set the gauges; to be called before a scrape."""
-        self._telemetry.sink_state(self._sink.name, oldest_unsent_seconds=self._oldest_seconds(self._clock()))
+        status = self.status()
+        self._telemetry.sink_state(
+            self._sink.name, oldest_unsent_seconds=status.oldest_unsent_seconds, spool_bytes=status.spool_bytes
+        )
 
     # the deliverer
 
     async def run(self) -> None:
-        """Deliver until everything is delivered after `close`. Cancelled, it leaves what is unsent unacknowledged."""
-        while True:
-            now = self._clock()
-            parcel = self._outbox.next(now)
-            if parcel is None and not self._outbox.resting(now) and self._group_due(now):
-                self._encode_group()
-                continue
-            if parcel is not None:
-                await self._send(parcel)
-                await asyncio.sleep(0)  # a sink that never waits must not keep the loop to itself
-                continue
-            if not self._waiting and not len(self._outbox):
-                if self._ended:
-                    return
-                self._outbox.caught_up()
-            elif not len(self._outbox):
-                self._outbox.caught_up()  # what waits has only just come in
-            await self._pause(now)
+        """Deliver until everything is delivered after `close`.
 
-    def _group_due(self, now: float) -> bool:
-        return bool(self._waiting) and (
-            self._ended
-            or self._waiting_bytes >= self._batch_bytes
-            or len(self._waiting) >= _GROUP_BATCHES
-            or now - self._waiting[0].arrived >= self._max_wait
-        )
+        Cancelled, it leaves unacknowledged what is neither delivered nor in the spool. Raises StateError.
+        """
+        try:
+            while await self._turn():
+                pass
+        finally:
+            self._backlog.sync_now()
+
+    async def _turn(self) -> bool:
+        """Do the next thing there is to do, or wait for one; False when all is done."""
+        if self._spool is not None:
+            await self._sync_when_due(self._spool)
+            self._refill(self._spool)
+        now = self._clock()
+        parcel = self._outbox.next(now)
+        if parcel is not None:
+            await self._send(parcel)
+            await asyncio.sleep(0)  # a sink that never waits must not keep the loop to itself
+        elif not self._outbox.resting(now) and (self._backlog.due(now) or (self._ended and len(self._backlog))):
+            self._encode_group()
+        elif self._ended and not len(self._backlog) and not len(self._outbox) and not self._backlog.behind:
+            return False
+        else:
+            if not len(self._outbox):
+                self._outbox.caught_up()  # what waits, if anything, has only just come in
+            await self._pause(now)
+        return True
+
+    async def _sync_when_due(self, spool: Spool) -> None:
+        due = self._backlog.sync_at()
+        if due is not None and due <= self._clock():
+            await self._backlog.sync(spool)
+
+    def _refill(self, spool: Spool) -> None:
+        if self._backlog.refill(self._clock()) and (lost := self._pending - spool.pending) > 0:
+            self._pending -= lost
+            self._telemetry.sink_dropped(self._sink.name, lost, "the spool is damaged")
 
     async def _pause(self, now: float) -> None:
         """Wait until something may have become due."""
-        times = []
-        if (ready := self._outbox.ready_at()) is not None:
-            times.append(ready)
-        if self._waiting and not self._outbox.resting(now):
-            times.append(self._waiting[0].arrived + self._max_wait)
+        times = [self._outbox.ready_at(), self._backlog.sync_at()]
+        if not self._outbox.resting(now):
+            times.append(self._backlog.due_at())
+        due = min((time for time in times if time is not None), default=None)
         self._stir.clear()
-        if not times:
+        if due is None:
             await self._stir.wait()
             return
-        try:
+        with suppress(TimeoutError):
             # Never less than a millisecond: a timer that fires a hair early must not become a busy loop.
-            async with asyncio.timeout(max(0.001, min(times) - now)):
+            async with asyncio.timeout(max(0.001, due - now)):
                 await self._stir.wait()
-        except TimeoutError:
-            pass
 
     def _encode_group(self) -> None:
-        """Encode the batches that have waited long enough, in the order they came."""
-        group = _Group([], 0, self._waiting[0].arrived)
-        records: list[Record] = []
-        while self._waiting and (group.size < self._batch_bytes or not group.batches):
-            waiting = self._waiting.popleft()
-            group.batches.append(waiting.batch)
-            group.size += waiting.size
-            records.extend(waiting.batch.records)
-        self._waiting_bytes -= group.size
-        pushes = self._sink.encode(records, self._sink.settle(records))
+        """Encode what has waited long enough, in the order it came."""
+        group = _Group(self._backlog.take())
+        records = [record for item in group.items for record in item.records]
+        times: list[int] = []
+        for item in group.items:
+            if item.times is not None:
+                times.extend(item.times)
+                group.numbers.update(zip(map(id, item.records), item.numbers, strict=True))
+        pushes = self._sink.encode(records, times or self._sink.settle(records))
         group.left = len(pushes)
         self._groups[group] = None
         for push in pushes:
@@ -263,14 +278,17 @@ class Delivery:
 
     async def _accept(self, parcel: Parcel[_Group], receipt: Receipt) -> None:
         now = self._clock()
-        again = sum(len(push.records) for push in receipt.again)
-        sent = len(parcel.push.records) - again - len(receipt.refused)
+        left = {id(record) for push in receipt.again for record in push.records}
+        done = parcel.push.records
+        if left:
+            done = [record for record in done if id(record) not in left]
+        sent = len(done) - len(receipt.refused)
         if sent:
             self._last_success, self._last_success_at = now, self._wall()
             self._telemetry.sink_done(self._sink.name, "sent", sent)
-            self._done(sent)
         if receipt.refused:
             await self._refuse(receipt.refused, receipt.reason, receipt.detail)
+        self._settle_accounts(parcel.ticket, done)
         if receipt.again:
             self._replace(parcel, receipt.again)
         else:
@@ -279,6 +297,7 @@ class Delivery:
 
     async def _give_up(self, parcel: Parcel[_Group], reason: str, detail: str) -> None:
         await self._refuse(parcel.push.records, reason, detail)
+        self._settle_accounts(parcel.ticket, parcel.push.records)
         self._outbox.refused(parcel)
         self._finish(parcel.ticket)
 
@@ -293,7 +312,12 @@ class Delivery:
         if kept < len(records):
             self._telemetry.sink_refused(self._sink.name, len(records) - kept, reason, detail)
         self._last_refusal = Refusal(reason, detail, self._wall())
-        self._done(len(records))
+
+    def _settle_accounts(self, group: _Group, records: Sequence[Record]) -> None:
+        """Note that records are done, in memory and in the spool."""
+        self._pending -= len(records)
+        if self._spool is not None:
+            self._spool.finish(sorted(group.numbers[id(record)] for record in records))
 
     def _replace(self, parcel: Parcel[_Group], pushes: Sequence[Push]) -> None:
         parcel.ticket.left += len(pushes) - 1
@@ -305,22 +329,16 @@ class Delivery:
         if group.left:
             return
         del self._groups[group]
-        self._queued_bytes -= group.size
-        self._queued_batches -= len(group.batches)
-        for batch in group.batches:
-            batch.ack.done()
+        self._backlog.release(group.items)
         self._room.set()
 
-    def _done(self, count: int) -> None:
-        self._pending -= count
-
     def _full(self, size: int) -> bool:
-        if not self._queued_batches:
+        held = self._backlog.held_bytes
+        if not held:
             return False  # one batch always fits
-        return self._queued_bytes + size > self._max_bytes or self._queued_batches >= _MAX_BATCHES
+        return held + size > self._max_bytes or self._backlog.unacknowledged >= _MAX_BATCHES
 
     def _oldest_seconds(self, now: float) -> float:
-        oldest = [next(iter(self._groups)).arrived] if self._groups else []
-        if self._waiting:
-            oldest.append(self._waiting[0].arrived)
-        return max(0.0, now - min(oldest)) if oldest else 0.0
+        """Return for how long the oldest unsent record has waited."""
+        oldest = next(iter(self._groups)).items[0] if self._groups else self._backlog.oldest
+        return max(0.0, now - oldest.arrived) if oldest is not None else 0.0

@@ -12,7 +12,7 @@ import io
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
 
@@ -36,6 +36,16 @@ class Response:
     body: str
     date: str
     retry_after: str
+
+
+class Transport(Protocol):
+    """Carries a request to the push API and its answer back."""
+
+    async def post(self, body: bytes) -> Response:
+        """Send one request. Raises SinkRetry."""
+
+    async def close(self) -> None:
+        """Release everything. Idempotent."""
 
 
 class Client:

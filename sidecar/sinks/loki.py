@@ -108,8 +108,12 @@ class Loki:
         telemetry: Telemetry,
         identity: Mapping[str, str] | None = None,
         now_ns: Callable[[], int] = time.time_ns,
+        transport: client.Transport | None = None,
     ) -> None:
-        """`identity`: the labels that are known, of namespace, pod, container and environment."""
+        """`identity`: the labels that are known, of namespace, pod, container and environment.
+
+        `transport` takes the place of HTTP, where a Loki lives in the same process.
+        """
         self._telemetry = telemetry
         self._now_ns = now_ns
         self._skew_ns = 0
@@ -126,7 +130,7 @@ class Loki:
         if config.tenant_id:
             headers["X-Scope-OrgID"] = config.tenant_id
         url = push_url(config.url)
-        self._client = client.Client(
+        self._client: client.Transport = transport or client.Client(
             url,
             timeout=float(config.timeout),
             headers=headers,

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Self
 import orjson
 from aiohttp import web
 
+from sidecar.errors import SinkRetry
+from sidecar.loki.client import Response
 from tests.support import loki_wire
 
 if TYPE_CHECKING:
@@ -132,6 +134,33 @@ class _Stream:
     last: Entry | None = None
 
 
+class Direct:
+    """A transport to a fake Loki in the same process, for tests in virtual time."""
+
+    def __init__(self, loki: FakeLoki, *, timeout: float = 10.0, **headers: str) -> None:
+        self.loki = loki
+        self.timeout = timeout
+        self.headers = {"Content-Type": "application/json", "Content-Encoding": "gzip", **headers}
+
+    async def post(self, body: bytes) -> Response:
+        if self.loki.down:
+            raise SinkRetry("connection", "refused", status="error")
+        seen, fault = await self.loki.handle(self.headers, body)
+        if fault is not None and fault.kind == "hang":
+            await asyncio.sleep(self.timeout)
+            raise SinkRetry("timeout", status="timeout")
+        if fault is not None and fault.kind in ("reset", "reset_mid_body"):
+            raise SinkRetry("connection", "reset", status="error")
+        headers = fault.headers if fault is not None else {}
+        if fault is not None and fault.kind == "status":
+            seen.status, seen.answer = fault.status, fault.body
+        date = formatdate(self.loki.now_ns() / SECOND, usegmt=True)
+        return Response(seen.status, seen.answer, headers.get("Date", date), headers.get("Retry-After", ""))
+
+    async def close(self) -> None:
+        pass
+
+
 class Rejected(Exception):  # noqa: N818  an answer, not an error of this program
     def __init__(self, code: int, text: str) -> None:
         self.code = code
@@ -149,6 +178,7 @@ class FakeLoki:
         self.now_ns = now_ns
         self.requests: list[Request] = []
         self.fault: Callable[[Request], Fault | None] | None = None  # asked for each request that no script covers
+        self.down = False  # for `Direct`; over HTTP, stop it
         self._script: deque[Fault | None] = deque()
         self._streams: dict[str, dict[str, _Stream]] = {}
         self._buckets: dict[str, _Bucket] = {}
@@ -223,11 +253,17 @@ class FakeLoki:
         return web.Response(status=503, text="Ingester not ready\n")
 
     async def _push(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
-        seen = Request(dict(request.headers), body, self.now_ns() / SECOND)
+        seen, fault = await self.handle(request.headers, await request.read())
+        if fault is not None and fault.kind != "slow":
+            return await self._fail(request, fault, seen)
+        return self._answer(seen.status, seen.answer)
+
+    async def handle(self, headers: Mapping[str, str], body: bytes) -> tuple[Request, Fault | None]:
+        """Do what the push API does with a request, short of HTTP; a fault says how the answer goes wrong."""
+        seen = Request(dict(headers), body, self.now_ns() / SECOND)
         self.requests.append(seen)
         try:
-            seen.streams = self._read(request.headers, body)
+            seen.streams = self._read(headers, body)
             readable = True
         except Rejected as rejected:
             seen.status, seen.answer = rejected.code, rejected.text
@@ -236,12 +272,10 @@ class FakeLoki:
         if fault is not None and fault.kind == "slow":
             await asyncio.sleep(fault.seconds)
         if readable and (fault is None or fault.store or fault.kind == "slow"):
-            seen.status, seen.answer = self._process(request.headers, seen)
+            seen.status, seen.answer = self._process(headers, seen)
         async with self._arrived:
             self._arrived.notify_all()
-        if fault is not None and fault.kind != "slow":
-            return await self._fail(request, fault, seen)
-        return self._answer(seen.status, seen.answer)
+        return seen, fault
 
     def _answer(self, code: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
         date = {"Date": formatdate(self.now_ns() / SECOND, usegmt=True), **(headers or {})}
