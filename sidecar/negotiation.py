@@ -103,15 +103,20 @@ def negotiate(accept: str | None, *, protobuf: bool = True) -> Format:
 
 def accepts_gzip(accept_encoding: str | None) -> bool:
     """Say whether the client takes gzip: by name or by `*`, with a weight above 0."""
-    weights = {range_.type: range_.weight for range_ in reversed(_parse(accept_encoding or ""))}
-    return weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0))) > 0
+    weigh = weights(accept_encoding)
+    return weigh.get("gzip", weigh.get("x-gzip", weigh.get("*", 0.0))) > 0
+
+
+def weights(header: str | None) -> dict[str, float]:
+    """Return what each range of a header weighs, whatever its other parameters; the first mention counts."""
+    return {range_.type: range_.weight for range_ in reversed(_parse(header or ""))}
 
 
 def _parse(header: str) -> list[_Range]:
     """Return the ranges of a header in its order, without those that make no sense."""
     ranges = []
     for position, text in enumerate(_RANGES.findall(header[:_LONGEST])):
-        name, *rest = (part.strip() for part in _PARAMETERS.findall(text))
+        name, *rest = [part.strip() for part in _PARAMETERS.findall(text)] or [""]
         parameters = {}
         for part in rest:
             key, _, value = part.partition("=")
