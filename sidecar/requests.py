@@ -182,7 +182,7 @@ class Requests:
                 out.deduplicated += 1
                 return
         self._absorb(form.name)
-        if self._twins.counted(form.name, (access.method, bare_path, access.status), access.reading.ms):
+        if self._twins.counted(form.name, (access.method, bare_path, access.status), access.reading.ms, time_ns):
             out.deduplicated += 1
             return
         key = (access.method, access.route, "" if access.route else access.path, access.status)
@@ -269,14 +269,19 @@ class Requests:
     def _observe_rows(self, form: str, columns: dict[str, list[Any]], trace_ids: list[str], out: Sums) -> None:
         """Count row by row: a duration is out of range, or the service logs requests in several formats."""
         self._absorb(form)
-        count = len(trace_ids)
-        blank = [""] * count
-        for method, route, path, status, ms, trace_id in zip(
-            columns["method"], columns.get("route", blank), columns.get("path", blank), columns["status"],
-            columns["duration_ms"], trace_ids, strict=True,
-        ):  # fmt: skip
+        blank = [""] * len(trace_ids)
+        for method, route, path, status, ms, trace_id, time_ns in zip(
+            columns["method"],
+            columns.get("route", blank),
+            columns.get("path", blank),
+            columns["status"],
+            columns["duration_ms"],
+            trace_ids,
+            columns[""],
+            strict=True,
+        ):
             bare_path = path.partition("?")[0]
-            if self._twins.counted(form, (method, bare_path, status), ms):
+            if self._twins.counted(form, (method, bare_path, status), ms, time_ns):
                 out.deduplicated += 1
                 continue
             key = (method, route, "", status) if route else (method, "", path, status)
@@ -295,8 +300,7 @@ class Requests:
         name, columns = self._latest
         self._latest = None
         blank = [""] * len(columns["method"])
-        rows = zip(
-            columns["method"], columns.get("path", blank), columns["status"], columns["duration_ms"], strict=True
-        )
-        for method, path, status, ms in list(rows)[-64:]:
-            self._twins.counted(name, (method, path.partition("?")[0], status), ms)
+        paths = columns.get("path", blank)
+        rows = zip(columns["method"], paths, columns["status"], columns["duration_ms"], columns[""], strict=True)
+        for method, path, status, ms, time_ns in list(rows)[-64:]:
+            self._twins.counted(name, (method, path.partition("?")[0], status), ms, time_ns)

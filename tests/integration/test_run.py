@@ -1,0 +1,314 @@
+"""`sidecar run` as a user starts it: what goes in comes out, is counted, and the exit code tells."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+
+from tests.support import lines
+from tests.support.fake_loki import FakeLoki
+from tests.support.running import Sidecar, assert_balanced
+
+EXIT_CONFIG = 2
+
+
+async def test_valid_lines_come_out_byte_identical_and_are_counted():
+    sent = lines.canonical(500)
+    async with Sidecar() as sidecar:
+        sidecar.write(b"\n".join(sent) + b"\n")
+        metrics = await sidecar.until("sidecar_records_total", 500)
+        sidecar.end_input()
+
+        assert await sidecar.finish() == 0
+
+    assert bytes(sidecar.stdout).split(b"\n")[:-1] == sent
+    assert metrics.by("sidecar_records_total", "outcome") == {("valid",): 500}
+    assert metrics.total("http_requests_total", method="GET", path="/orders/:id", status="200") == 500
+    assert metrics.total("http_request_duration_ms_count") == 500
+    assert_balanced(metrics)
+
+
+async def test_mixed_lines_each_become_one_record():
+    sent = [
+        b"plain",
+        b"",
+        b'{"level":"info","ts":1790000000.5,"msg":"m"}',
+        *lines.gin(20),
+        b"panic: boom",
+        b"",
+        b"goroutine 1 [running]:",
+        b"main.main()",
+    ]
+    async with Sidecar(["source.idle_flush=100ms"]) as sidecar:
+        sidecar.write(b"\n".join(sent) + b"\n")
+        metrics = await sidecar.until("sidecar_lines_read_total", len(sent))
+        sidecar.end_input()
+
+        assert await sidecar.finish() == 0
+
+    records = sidecar.records()
+    assert [record["message"] for record in records[:2]] == ["plain", "m"]
+    assert records[-1]["level"] == "fatal"
+    assert metrics.total("sidecar_lines_skipped_total", reason="blank") == 1
+    assert metrics.total("sidecar_lines_joined_total") == 3
+    assert metrics.by("http_requests_total", "path", "status") == {("/orders/:id", "200"): 18, ("unmatched", "404"): 2}
+    assert_balanced(metrics)
+
+
+async def test_the_last_line_needs_no_newline():
+    async with Sidecar() as sidecar:
+        sidecar.write(lines.canonical(1)[0])
+        sidecar.end_input()
+
+        assert await sidecar.finish() == 0
+
+    assert bytes(sidecar.stdout) == lines.canonical(1)[0] + b"\n"
+
+
+async def test_no_input_is_no_error():
+    async with Sidecar() as sidecar:
+        metrics = await sidecar.metrics()
+        sidecar.end_input()
+
+        assert await sidecar.finish() == 0
+
+    assert sidecar.stdout == b""
+    assert_balanced(metrics)
+
+
+async def test_a_file_on_stdin_is_read_to_its_end(tmp_path):
+    path = tmp_path / "app.log"
+    sent = lines.canonical(3000)
+    path.write_bytes(b"\n".join(sent) + b"\n")
+    with path.open("rb") as file:
+        async with Sidecar(stdin=file.fileno()) as sidecar:
+            assert await sidecar.finish() == 0
+
+    assert bytes(sidecar.stdout).split(b"\n")[:-1] == sent
+
+
+async def test_sigterm_ends_a_pipe_with_what_is_there_delivered():
+    async with Sidecar(["source.idle_flush=50ms"]) as sidecar:
+        sidecar.write(b"one\ntwo\n")
+        await sidecar.until("sidecar_records_total", 2)
+        sidecar.process.send_signal(signal.SIGTERM)
+
+        assert await sidecar.finish() == 0
+
+    assert [record["message"] for record in sidecar.records()] == ["one", "two"]
+
+
+async def test_a_command_is_followed_on_both_streams_and_its_exit_code_returned():
+    script = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(7)"
+    async with Sidecar(argv=[sys.executable, "-c", script], stdin=None) as sidecar:
+        assert await sidecar.finish() == 7
+
+    assert sorted(record["message"] for record in sidecar.records()) == ["err", "out"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (["/nonexistent/x"], 127),
+        (["/etc/passwd"], 126),
+        (["sh", "-c", "kill -KILL $$"], 137),
+        (["sh", "-c", "exit 0"], 0),
+    ],
+    ids=["not found", "not executable", "killed", "fine"],
+)
+async def test_exit_codes_are_a_shells(argv, code):
+    async with Sidecar(argv=argv, stdin=None) as sidecar:
+        assert await sidecar.finish() == code
+
+
+async def test_signals_are_passed_on_and_the_output_is_drained():
+    script = """
+import signal, sys
+def bye(*_):
+    print("bye", flush=True)
+    sys.exit(3)
+signal.signal(signal.SIGTERM, bye)
+print("up", flush=True)
+signal.pause()
+"""
+    async with Sidecar(argv=[sys.executable, "-c", script], stdin=None) as sidecar:
+        await sidecar.until("sidecar_records_total", 1)
+        sidecar.process.send_signal(signal.SIGTERM)
+
+        assert await sidecar.finish() == 3
+
+    assert [record["message"] for record in sidecar.records()] == ["up", "bye"]
+
+
+async def test_at_end_serve_goes_on_serving_until_a_signal():
+    async with Sidecar(["source.at_end=serve"]) as sidecar:
+        sidecar.write(b"one\n")
+        sidecar.end_input()
+        metrics = await sidecar.until("sidecar_sink_records_total", 1, outcome="sent")
+        assert_balanced(metrics)
+        assert (await sidecar.get("/livez"))[0] == 200
+        sidecar.process.send_signal(signal.SIGTERM)
+
+        assert await sidecar.finish() == 0
+
+
+async def test_loki_gets_every_record_in_streams_by_validity():
+    async with FakeLoki() as loki:
+        settings = [f"sinks.loki.url={loki.url}", "sinks.loki.batch.max_wait=50ms", "environment=test"]
+        async with Sidecar(settings, environ={"POD_NAME": "shop-1", "POD_NAMESPACE": "prod"}) as sidecar:
+            sidecar.write(_recent(lines.canonical(1200)) + b"not json\n")
+            metrics = await sidecar.until("sidecar_sink_records_total", 1201, sink="loki", outcome="sent")
+            sidecar.end_input()
+
+            assert await sidecar.finish() == 0
+
+        common = {"namespace": "prod", "pod": "shop-1", "environment": "test"}
+        assert sorted(loki.streams(), key=str) == sorted(
+            [
+                {"service_name": "orders", "schema_valid": "true", **common},
+                {"service_name": "shop", "schema_valid": "false", **common},
+            ],
+            key=str,
+        )
+        assert loki.count(service_name="orders") == 1200
+        (entry,) = loki.entries(service_name="shop")
+        assert dict(entry.metadata) == {"detected_level": "info", "format": "text", "violation": "trace_id:required"}
+    assert sidecar.stdout == b""
+    assert_balanced(metrics)
+
+
+def _recent(sent):
+    """Give the lines today's time: Loki refuses what is older than a week."""
+    today = f"{datetime.now(UTC):%Y-%m-%dT%H}".encode()
+    return b"".join(line.replace(b"2026-10-06T09", today) + b"\n" for line in sent)
+
+
+async def test_a_drain_deadline_that_passes_is_exit_code_3():
+    async with FakeLoki() as loki:
+        url = loki.url
+    settings = [f"sinks.loki.url={url}", "drain_seconds=200ms", "sinks.loki.batch.max_wait=10ms"]
+    async with Sidecar(settings) as sidecar:
+        sidecar.write(b"one\ntwo\n")
+        metrics = await sidecar.until("sidecar_sink_pending_records", 2)
+        assert_balanced(metrics)
+        status, text = await sidecar.get("/health")
+        sidecar.end_input()
+
+        assert await sidecar.finish() == 3
+
+    assert status == 200, "a dead Loki is a warning, never a failure"
+    assert orjson.loads(text)["status"] in ("warn", "pass")
+    (left,) = sidecar.events("not_drained")
+    assert left["records"] == 2
+
+
+@pytest.mark.parametrize(
+    ("on_invalid", "out", "withheld"),
+    [("forward", 2, {}), ("drop", 1, {("dropped_invalid",): 1}), ("quarantine", 1, {("quarantined",): 1})],
+)
+async def test_records_that_stay_invalid_are_forwarded_quarantined_or_dropped(tmp_path, on_invalid, out, withheld):
+    settings = [f"schema.on_invalid={on_invalid}", f"state.dir={tmp_path}"]
+    async with Sidecar(settings) as sidecar:
+        sidecar.write(lines.canonical(1)[0] + b"\nnot json\n")
+        metrics = await sidecar.until("sidecar_records_total", 2)
+        sidecar.end_input()
+
+        assert await sidecar.finish() == 0
+
+    assert len(sidecar.records()) == out
+    assert metrics.by("sidecar_records_withheld_total", "reason") == withheld
+    assert_balanced(metrics)
+    quarantine = tmp_path / "dead-letter" / "quarantine.ndjson"
+    if on_invalid == "quarantine":
+        letter = orjson.loads(quarantine.read_bytes())
+        assert letter["record"]["message"] == "not json"
+        assert letter["reason"] == "trace_id:required"
+    else:
+        assert not quarantine.exists()
+
+
+@pytest.mark.slow
+async def test_health_answers_at_once_while_a_million_lines_are_read(tmp_path):
+    """Issue A, point 10: the pipeline never blocks the port. `make bench` reports the milliseconds."""
+    path = tmp_path / "big.log"
+    block = b"\n".join(lines.canonical(10_000)) + b"\n"
+    path.write_bytes(block * 100)
+    async with Sidecar(["source.kind=file", f"source.path={path}"], stdin=None) as sidecar:
+        answers = 0
+        async with asyncio.timeout(300):
+            while not answers or (await sidecar.metrics()).total("sidecar_lines_read_total") < 1_000_000:
+                sidecar.stdout.clear()
+                assert (await sidecar.get("/health"))[0] == 200
+                answers += 1
+        metrics = await sidecar.until("sidecar_sink_records_total", 1_000_000)
+        sidecar.process.send_signal(signal.SIGTERM)
+        assert await sidecar.finish() == 0
+    assert answers > 10
+    assert_balanced(metrics)
+
+
+async def test_a_followed_file_may_be_rotated(tmp_path):
+    path = tmp_path / "app.log"
+    path.write_bytes(b"one\n")
+    async with Sidecar(["source.kind=file", f"source.path={path}"], stdin=None) as sidecar:
+        await sidecar.until("sidecar_records_total", 1)
+        with path.open("ab") as file:
+            file.write(b"two\n")
+        path.rename(tmp_path / "app.log.1")
+        with (tmp_path / "app.log.1").open("ab") as file:
+            file.write(b"three\n")
+        path.write_bytes(b"four\n")
+        metrics = await sidecar.until("sidecar_records_total", 4)
+        sidecar.process.send_signal(signal.SIGTERM)
+
+        assert await sidecar.finish() == 0
+
+    assert [record["message"] for record in sidecar.records()] == ["one", "two", "three", "four"]
+    assert metrics.total("sidecar_rotations_total") == 1
+    assert metrics.total("sidecar_lost_bytes_total") == 0
+
+
+async def test_a_wrong_configuration_is_told_whole_and_exits_2():
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sidecar", "run", "--set", "http.prot=1", "--set", "source.kind=fiel",
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, said = await process.communicate()
+
+    assert process.returncode == EXIT_CONFIG
+    assert out == b""
+    assert b"port" in said
+    assert b"file" in said
+    assert b"Traceback" not in said
+
+
+async def test_every_metric_of_the_contract_exists_at_the_first_scrape():
+    async with Sidecar() as sidecar:
+        metrics = await sidecar.metrics()
+        sidecar.end_input()
+        await sidecar.finish()
+
+    closed = [
+        "sidecar_lines_read_total", "sidecar_bytes_read_total", "sidecar_records_total", "sidecar_level_records_total",
+        "sidecar_lines_joined_total", "sidecar_lines_skipped_total", "sidecar_records_withheld_total",
+        "sidecar_request_observations_rejected_total", "sidecar_label_overflow_total", "sidecar_truncated_lines_total",
+        "sidecar_file_truncations_total", "sidecar_rotations_total", "sidecar_lost_bytes_total", "sidecar_log_gaps_total",
+        "sidecar_lag_bytes", "sidecar_lag_seconds", "sidecar_sink_offered_records_total", "sidecar_sink_records_total",
+        "sidecar_sink_pending_records", "sidecar_sink_spool_bytes", "sidecar_sink_oldest_unsent_seconds",
+        "sidecar_sink_retries_total", "sidecar_checkpoint_saves_total", "sidecar_checkpoint_invalid_total",
+        "sidecar_build_info",
+    ]  # fmt: skip
+    for name in closed:
+        assert metrics.samples[name], name
+    families = [
+        "http_request_duration_ms summary", "http_request_duration_seconds histogram", "http_requests_total counter",
+        "sidecar_format_records_total counter", "sidecar_schema_violations_total counter", "sidecar_sink_pushes_total counter",
+    ]  # fmt: skip
+    for family in families:
+        assert f"# TYPE {family}\n" in metrics.text, family
+        assert f"# HELP {family.split()[0]} " in metrics.text, family
