@@ -13,8 +13,9 @@ import os
 import signal
 import time
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import sidecar
 from sidecar import (
@@ -32,6 +33,7 @@ from sidecar import (
     routes,
     server,
     sources,
+    spool,
     status_page,
     validation,
 )
@@ -77,7 +79,7 @@ class App:
         self.config = config
         self._on_listening = on_listening
         self._started_at = time.monotonic()
-        names = _sink_names(config)
+        names = sink_names(config)
         self.telemetry = telemetry or Telemetry(
             log=Log(),
             sinks=names,
@@ -94,8 +96,9 @@ class App:
         self.source: Source = sources.create(
             config.source, self.telemetry, saved=(saved or {}).get("source"), argv=argv
         )
-        self._quarantine = self._open_quarantine()
         self._sinks: list[Sink] = []
+        self._closing: list[Callable[[], None]] = []
+        self._quarantine = self._open_quarantine()
         self.deliveries = [self._delivery(name) for name in names]
         self._tracker = acks.Tracker()
         self._pump = pipeline.Pump(
@@ -143,47 +146,56 @@ class App:
         if self.config.schema.on_invalid != "quarantine":
             return None
         path = Path(self.config.state.dir) / "dead-letter" / "quarantine.ndjson"
-        return deadletter.DeadLetters(
+        made = deadletter.DeadLetters(
             path, max_bytes=_QUARANTINE_BYTES, telemetry=self.telemetry, lost_reason="quarantine_full"
         )
+        self._closing.append(made.close)
+        return made
 
     def _delivery(self, name: str) -> delivery.Delivery:
         config = self.config.sinks.loki
+        sink = make_sink(name, self.config, self.telemetry)
+        self._sinks.append(sink)
         if name == "stdout":
             # stdout is back-pressure by nature: a reader that does not read stops the writer, as with `tee`
-            self._sinks.append(stdout.Stdout())
-            return delivery.Delivery(self._sinks[-1], policy="block", max_bytes=_QUEUE_BYTES, telemetry=self.telemetry)
+            return delivery.Delivery(sink, policy="block", max_bytes=_QUEUE_BYTES, telemetry=self.telemetry)
         letters = None
         if self.config.state.dir:
             path = Path(self.config.state.dir) / "dead-letter" / f"{name}.ndjson"
             letters = deadletter.DeadLetters(path, max_bytes=config.spool_max_bytes, telemetry=self.telemetry)
+            self._closing.append(letters.close)
         policy = self._policy()
-        self._sinks.append(loki.Loki(config, telemetry=self.telemetry, identity=_identity(self.config)))
+        queue = None
+        if policy == "spool":
+            directory = Path(self.config.state.dir) / "spool" / name
+            queue = spool.Spool(directory, max_bytes=config.spool_max_bytes, telemetry=self.telemetry)
+            self._closing.append(queue.close)
         return delivery.Delivery(
-            self._sinks[-1],
+            sink,
             policy=policy,
-            max_bytes=_QUEUE_BYTES if policy == "block" else config.spool_max_bytes,
+            max_bytes=config.spool_max_bytes if policy == "drop" else _QUEUE_BYTES,
             telemetry=self.telemetry,
             batch_bytes=config.batch.max_bytes,
             max_wait=config.batch.max_wait,
             dead_letters=letters,
+            spool=queue,
         )
 
     def _policy(self) -> delivery.Policy:
         """Say what to do when Loki does not keep up, where the configuration leaves it open."""
         chosen = self.config.sinks.loki.when_full
-        if chosen == "block":
-            return "block"
-        if chosen == "auto" and self.source.resumable:
-            return "block"
-        return "drop"
+        if chosen != "auto":
+            return cast("delivery.Policy", chosen)
+        if self.source.resumable:
+            return "block"  # a file waits on disk
+        return "spool" if self.config.state.dir else "drop"  # a pipe must flow, or the application stops
 
     def _make_health(self) -> health.Health:
         made = health.Health(version=sidecar.__version__, service_id=self.config.service_name)
         made.attached = self._attached
         made.add("pump:alive", self._pumping)
         for each in self.deliveries:
-            made.add(f"sink-{each.status().sink}:delivery", lambda each=each: _delivering(each), downstream=True)
+            made.add(f"sink-{each.status().sink}:delivery", partial(_delivering, each), downstream=True)
         return made
 
     def _say_what_is_unusual(self) -> None:
@@ -236,8 +248,8 @@ class App:
             self._listening()
             for sink in self._sinks:
                 outer.push_async_callback(sink.close)
-            if self._quarantine:
-                outer.callback(self._quarantine.close)
+            for close in self._closing:
+                outer.callback(close)
             outer.push_async_callback(self._save)
             outer.push_async_callback(self.source.close)
             return await self._work()
@@ -363,12 +375,20 @@ class App:
         await asyncio.to_thread(self._checkpoint.save, sections)
 
 
-def _sink_names(config: Config) -> list[str]:
+def sink_names(config: Config) -> list[str]:
+    """Return the configured sinks: stdout where nothing else is."""
     names = ["loki"] if config.sinks.loki.url else []
     enabled = config.sinks.stdout.enabled
     if enabled or (enabled is None and not names):
         names.insert(0, "stdout")
     return names
+
+
+def make_sink(name: str, config: Config, telemetry: Telemetry) -> Sink:
+    """Return a sink by its name in the configuration."""
+    if name == "stdout":
+        return stdout.Stdout()
+    return loki.Loki(config.sinks.loki, telemetry=telemetry, identity=_identity(config))
 
 
 def _identity(config: Config) -> dict[str, str]:

@@ -15,7 +15,7 @@ import random
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from sidecar import backlog, outbox
 from sidecar.errors import SinkRefused, SinkRetry
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sidecar.backlog import Item
-    from sidecar.deadletter import DeadLetters
     from sidecar.model import Batch, Push, Receipt, Record
     from sidecar.outbox import Parcel
     from sidecar.sinks import Sink
@@ -34,6 +33,16 @@ if TYPE_CHECKING:
 Policy = Literal["block", "drop", "spool"]
 
 _MAX_BATCHES = 4096  # a bound for batches of next to nothing
+
+
+class Letters(Protocol):
+    """Where refused records are kept: deadletter.DeadLetters."""
+
+    def write(self, records: Sequence[Record], reason: str, detail: str = "") -> int:
+        """Keep records and return how many were kept."""
+
+    async def sync(self) -> None:
+        """Wait until they are safe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +98,7 @@ class Delivery:
         telemetry: Telemetry,
         batch_bytes: int = 256 << 10,
         max_wait: float = 0.0,
-        dead_letters: DeadLetters | None = None,
+        dead_letters: Letters | None = None,
         spool: Spool | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,

@@ -14,7 +14,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
 import aiohttp
 import orjson
@@ -25,7 +25,7 @@ from sidecar.model import Lines
 from sidecar.telemetry import Log, Telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _PORT = 9180
 _SERVICE = "shop"
@@ -101,7 +101,9 @@ class _Demo:
             self._say(f"  {paint('bold', name)}")
             self._say(f"    {console.printable(console_plain(line), 150)}")
             reasons = ", ".join(f"{field}: {rule}" for field, rule in record.violations)
-            outcome = paint(console.OUTCOME_COLOURS[record.outcome], record.outcome + (f" ({reasons})" if reasons else ""))
+            outcome = paint(
+                console.OUTCOME_COLOURS[record.outcome], record.outcome + (f" ({reasons})" if reasons else "")
+            )
             self._say(f"    {paint('dim', '→')} {outcome} {paint('dim', console.printable(record.line.decode(), 150))}")
 
     async def _sidecar(self, loki_url: str) -> tuple[int, dict[str, str]]:
@@ -115,7 +117,7 @@ class _Demo:
             "sinks.loki.batch.max_wait=500ms",
         ]
         loaded = config.load(sets=settings, environ={}, cwd=Path.cwd()).config
-        telemetry = Telemetry(log=Log(_Quiet(self._say)), sinks=["loki"], version="demo")
+        telemetry = Telemetry(log=Log(cast("TextIO", _Quiet(self._say))), sinks=["loki"], version="demo")
         listening = asyncio.Event()
 
         def heard(host: str, port: int) -> None:
@@ -186,12 +188,12 @@ class _Demo:
 class _Quiet:
     """Shows of the sidecar's own log only what a person must know."""
 
-    def __init__(self, say: object) -> None:
+    def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
 
     def write(self, text: str) -> int:
         record = orjson.loads(text)
-        if record["level"] in ("error", "warn") and record["event"] != "observation_rejected" and callable(self._say):
+        if record["level"] in ("error", "warn") and record["event"] != "observation_rejected":
             self._say(f"  {record['level']}: {record['message']}")
         return len(text)
 
@@ -217,9 +219,9 @@ async def _free_port(wanted: int | None) -> int:
     return _PORT
 
 
-def _number(metrics: str, name: str) -> float:
+def _number(metrics: str, name: str) -> int:
     row = next((row for row in metrics.split("\n") if row.startswith(name)), "0")
-    return float(row.rpartition(" ")[2])
+    return int(float(row.rpartition(" ")[2]))
 
 
 # The demo service. It runs as a process of its own (`python -m sidecar.demo SECONDS`) and knows nothing of us.

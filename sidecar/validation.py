@@ -100,15 +100,15 @@ def _broken_pattern(node: object, path: list[str]) -> str | None:
     """Find a regular expression that Python cannot compile; jsonschema would only fail at the first line."""
     children: Iterable[tuple[object, object]] = ()
     if isinstance(node, dict):
-        for key, wanted in (("pattern", str), ("patternProperties", dict)):
-            found = node.get(key)
-            texts = [found] if wanted is str else found
-            for text in texts if isinstance(found, wanted) else ():
-                try:
-                    re.compile(text)
-                except re.error as error:
-                    where = "/".join([*path, key])
-                    return f"has a pattern at {where} that is no regular expression: {text!r}: {error}"
+        pattern, patterns = node.get("pattern"), node.get("patternProperties")
+        texts = [("pattern", pattern)] if isinstance(pattern, str) else []
+        texts += [("patternProperties", text) for text in patterns] if isinstance(patterns, dict) else []
+        for key, text in texts:
+            try:
+                re.compile(text)
+            except re.error as error:
+                where = "/".join([*path, key])
+                return f"has a pattern at {where} that is no regular expression: {text!r}: {error}"
         children = node.items()
     elif isinstance(node, list):
         children = enumerate(node)
