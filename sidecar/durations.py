@@ -158,7 +158,7 @@ class Requests:
                 path = routes.OTHER
             one = self._all.get((method, path)) or self._create(method, path)
         place = (one, str(key[3]), tuple(overflows))
-        if len(key[0]) + len(key[1]) + len(key[2]) <= _LONGEST_PLACED:
+        if sum(len(str(part)) for part in key) <= _LONGEST_PLACED:
             if len(self._places) >= _MOST_PLACED:
                 self._places.clear()
             self._places[key] = place

@@ -31,6 +31,7 @@ PROTOBUF = negotiation.PROTOBUF
 negotiate = negotiation.negotiate
 accepts_gzip = negotiation.accepts_gzip
 
+_COMPRESSED_PER_TURN = 128 << 10
 GZIP_LEVEL = 1  # 1.7 ms for 10 000 lines; level 6 takes twice that for a body a fifth smaller
 
 _PROTOBUF_KINDS = {"counter": protobuf.COUNTER, "gauge": protobuf.GAUGE}
@@ -127,14 +128,16 @@ class Renderer:
     def _steps(self, kind: Kind, names: frozenset[str], *, gzip: bool) -> Generator[None, None, bytes]:
         began = time.perf_counter()
         parts = yield from self._families.write(kind, names)
-        # From here on no turn of the event loop: what the registry says must be as fresh as the latest who shares it.
-        parts += self._others(kind, names)
-        if kind is Kind.OPENMETRICS:
-            parts.append(b"# EOF\n")
-        body = b"".join(parts)
+        squeeze = zlib.compressobj(GZIP_LEVEL, wbits=16 + zlib.MAX_WBITS)
         if gzip:
-            squeeze = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31)
-            body = squeeze.compress(body) + squeeze.flush()
+            parts = yield from _squeezed(squeeze, parts)
+        # From here on no turn of the event loop: what the registry says must be as fresh as the latest who shares it.
+        others = self._others(kind, names)
+        if kind is Kind.OPENMETRICS:
+            others.append(b"# EOF\n")
+        if gzip:
+            others = [squeeze.compress(b"".join(others)), squeeze.flush()]
+        body = b"".join(parts + others)
         self._requests.telemetry.scraped(time.perf_counter() - began)
         return body
 
@@ -164,6 +167,15 @@ class Renderer:
                 self._requests.telemetry.collector_failed(type(collector).__name__, repr(error))
                 continue
             yield from metrics
+
+
+def _squeezed(squeeze: zlib._Compress, parts: list[bytes]) -> Generator[None, None, list[bytes]]:
+    out = []
+    for part in parts:
+        for start in range(0, len(part), _COMPRESSED_PER_TURN):
+            out.append(squeeze.compress(part[start : start + _COMPRESSED_PER_TURN]))
+            yield
+    return out
 
 
 def _restricted(metric: prometheus.Metric, names: frozenset[str]) -> prometheus.Metric | None:

@@ -59,9 +59,18 @@ def _number(field: int, value: int) -> bytes:
     return _tag(field, _VARINT) + _varint(value)
 
 
+@cache  # the configured bounds
+def _upper_bound(bound: float) -> bytes:
+    return _double(2, bound)
+
+
 def _timestamp(field: int, seconds: float) -> bytes:
-    nanoseconds = max(0, round(seconds * 1e9))
-    return _message(field, _number(1, nanoseconds // 10**9) + _number(2, nanoseconds % 10**9))
+    whole = max(0, int(seconds))
+    return _message(field, _number(1, whole) + _number(2, max(0, int((seconds - whole) * 1e9))))
+
+
+_BUCKET_COUNT = _tag(1, _VARINT)
+_TRACE_ID = _string(1, "trace_id")
 
 
 def labels(pairs: Mapping[str, str]) -> bytes:
@@ -115,7 +124,7 @@ def histogram(
     cumulative, written = 0, []
     for bound, cell, exemplar in zip(bounds, cells, exemplars, strict=True):
         cumulative += cell
-        bucket = _number(1, cumulative) + _double(2, bound)
+        bucket = _BUCKET_COUNT + _varint(cumulative) + _upper_bound(bound)
         if exemplar is not None:
             encoded = _exemplar(exemplar)
             written.append(_message(16, encoded))
@@ -130,7 +139,7 @@ def histogram(
 
 def _exemplar(exemplar: Exemplar) -> bytes:
     trace_id, value, at = exemplar
-    return labels({"trace_id": trace_id}) + _double(2, value) + _timestamp(3, at)
+    return _message(1, _TRACE_ID + _string(2, trace_id)) + _double(2, value) + _timestamp(3, at)
 
 
 def _native(counts: Mapping[int, int]) -> list[bytes]:
