@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path  # noqa: TC003  read at run time
 
 import pytest
 
 
 def pytest_addoption(parser):
     parser.addoption("--update-golden", action="store_true", help="write what is said now into the golden files")
+    parser.addoption("--no-skips", action="store_true", help="fail when a test is skipped that no reason allows")
+
+
+def _allowed_skips(root: Path) -> list[str]:
+    rows = (root / "tests" / "allowed-skips.txt").read_text(encoding="utf-8").splitlines()
+    return [row.split("|", 1)[0].strip() for row in rows if "|" in row and not row.startswith("#")]
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """A skipped test is a hole in the gate: it fails unless its reason is written down."""
+    if not session.config.getoption("--no-skips"):
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = [report.nodeid for report in reporter.stats.get("skipped", ())]
+    allowed = _allowed_skips(session.config.rootpath)
+    holes = [nodeid for nodeid in skipped if not any(nodeid.startswith(each) for each in allowed)]
+    if holes and exitstatus == 0:
+        reporter.write_sep("=", "skipped, and tests/allowed-skips.txt does not say why", red=True)
+        for nodeid in holes:
+            reporter.write_line(nodeid)
+        session.exitstatus = 1
 
 
 @pytest.fixture

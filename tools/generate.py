@@ -1,7 +1,7 @@
-"""Write what is generated from the declared options: the JSON Schema of the configuration and the README's table.
+"""Write what is generated: the JSON Schema of the configuration, and the README's tables of options and metrics.
 
-Run `python -m tools.generate` after changing an option; tests/unit/test_generate.py fails until it is done.
-The table goes between `<!-- config:begin -->` and `<!-- config:end -->`, where a file has these markers.
+Run `make generate` after changing an option or a metric; tests/unit/test_generate.py fails until it is done.
+A table goes between `<!-- config:begin -->` and `<!-- config:end -->` (`metrics` likewise), where the README has these.
 """
 
 from __future__ import annotations
@@ -9,13 +9,20 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sidecar import config
+from sidecar import config, durations, exposition, routes, telemetry
+
+if TYPE_CHECKING:
+    from sidecar.prometheus import Metric
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = Path("schemas/config.schema.json")
 README = Path("README.md")
-_TABLE = re.compile(r"(?<=<!-- config:begin -->\n).*?(?=<!-- config:end -->)", re.DOTALL)
+_OPTIONS = re.compile(r"(?<=<!-- config:begin -->\n).*?(?=<!-- config:end -->)", re.DOTALL)
+_METRICS = re.compile(r"(?<=<!-- metrics:begin -->\n).*?(?=<!-- metrics:end -->)", re.DOTALL)
+_TYPE = re.compile(r"# HELP (?P<name>\S+) (?P<text>.*)\n# TYPE \S+ (?P<type>\S+)")
+_HTTP_LABELS = {"http_requests_total": "method, path, status"}
 
 
 def schema() -> str:
@@ -24,8 +31,33 @@ def schema() -> str:
 
 
 def readme(text: str) -> str:
-    """Return the text with its table of options replaced; unchanged where it has no markers."""
-    return _TABLE.sub(lambda _: f"\n{config.markdown_table()}\n", text)
+    """Return the text with its tables replaced; unchanged where it has no markers."""
+    text = _OPTIONS.sub(lambda _: f"\n{config.markdown_table()}\n", text)
+    return _METRICS.sub(lambda _: f"\n{metrics_table()}\n", text)
+
+
+def metrics_table() -> str:
+    """Return every metric with its type, labels and meaning, as a first scrape has them."""
+    told = telemetry.Telemetry(sinks=["loki"])
+    requests = durations.Requests(durations.Config(), routes.Table([]), told)
+    families: dict[str, Metric] = {}
+    for family in told.registry.collect():
+        families[family.name + ("_total" if family.type == "counter" else "")] = family
+    rows = []
+    text = exposition.Renderer(told.registry, requests).render(exposition.TEXT, None, gzip=False).decode()
+    for match in _TYPE.finditer(text):
+        name = match["name"]
+        labels = _HTTP_LABELS.get(name, "method, path")
+        if name in families:
+            labels = ", ".join(_labels(families[name]))
+        rows.append(f"| `{name}` | {match['type']} | {labels} | {match['text']} |")
+    return "\n".join(["| Metric | Type | Labels | Meaning |", "| --- | --- | --- | --- |", *rows])
+
+
+def _labels(family: Metric) -> list[str]:
+    open_labels = {"sidecar_format_records": ["format"], "sidecar_schema_violations": ["field", "rule"]}
+    open_labels["sidecar_sink_pushes"] = ["sink", "status"]
+    return list(family.samples[0].labels) if family.samples else open_labels[family.name]
 
 
 def main() -> None:
