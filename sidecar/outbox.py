@@ -90,7 +90,7 @@ class _Lane(Generic[Ticket]):
     backoff: Backoff = field(default_factory=Backoff)
     catching_up: bool = False
     free_at: float = 0.0  # when the bound on catching up lets it send again
-    tried_at: float = 0.0
+    tried_at: float = float("-inf")
 
     def ready_at(self) -> float:
         return max(self.backoff.until, self.free_at)

@@ -10,7 +10,7 @@ counts them and several sets would do; then they are all sent again, and Loki dr
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -64,8 +64,11 @@ class Answer:
     missing: tuple[Missing, ...] = ()
 
 
-def read(status: int, body: str, *, retry_after: str = "", now: float = 0.0) -> Answer:
-    """Return the meaning of an answer; `now` (epoch seconds) is for a Retry-After that is a date."""
+def read(status: int, body: str, *, complete: bool = True, retry_after: str = "", now: float = 0.0) -> Answer:
+    """Return the meaning of an answer.
+
+    `complete`: the body was not cut; `now` (epoch seconds) is for a Retry-After that is a date.
+    """
     detail = f"{status} {' '.join(body.split())}"[:_SHOWN].rstrip()
     text = body.lower()
     after = _pause(retry_after, now)
@@ -84,7 +87,7 @@ def read(status: int, body: str, *, retry_after: str = "", now: float = 0.0) -> 
     if status == 429:
         return _rate_limit(text, detail, after)
     if status == 400:
-        return _bad_request(body, text, detail)
+        return _bad_request(text, detail, complete=complete)
     if status in (401, 403, 407):
         return Answer(Kind.RETRY, "credentials", detail, after)
     if status in (404, 405):
@@ -154,14 +157,17 @@ _MAX_LINE = re.compile(r"max entry size '(\d+)'")
 _LIMIT = re.compile(r"limit: '(\d+)'")
 
 
-def _bad_request(body: str, text: str, detail: str) -> Answer:
+def _bad_request(text: str, detail: str, *, complete: bool) -> Answer:
     if "total ignored: " in text:
-        missing = _ingester(body)
+        missing = _ingester(text)
         return Answer(Kind.PARTLY, missing.fault, detail, missing=(missing,)) if missing else _malformed(detail)
-    found = [_distributor(count, message) for count, message in _groups(text)]
-    known = tuple(missing for missing in found if missing is not None)
+    groups = _groups(text)
+    if not complete and len(groups) > 1:
+        groups.pop()  # cut in the middle
+    found = [_distributor(count, message) for count, message in groups]
+    known = [missing for missing in found if missing is not None]
     if known and len(known) == len(found):
-        return Answer(Kind.PARTLY, known[0].fault, detail, missing=known)
+        return Answer(Kind.PARTLY, known[0].fault, detail, missing=_merged(known, counted=complete))
     if any(phrase in text for phrase in _LABELS):
         return Answer(Kind.RELABEL, "labels", detail)
     if any(phrase in text for phrase in _TENANT):
@@ -181,6 +187,16 @@ def _groups(text: str) -> list[tuple[int, str]]:
     return [(int(count), message) for count, message in zip(parts[1::2], parts[2::2], strict=True)]
 
 
+def _merged(found: list[Missing], *, counted: bool) -> tuple[Missing, ...]:
+    """Add up what differs only in the time or length of an entry, which the messages name too."""
+    merged: dict[Fault, Missing] = {}
+    for missing in found:
+        before = merged.get(missing.fault)
+        count = (missing.count or 0) + (before.count or 0 if before else 0)
+        merged[missing.fault] = replace(before or missing, count=count)
+    return tuple(missing if counted else replace(missing, count=None) for missing in merged.values())
+
+
 def _distributor(count: int, text: str) -> Missing | None:
     if "has timestamp too old" in text:
         oldest = _oldest(text)
@@ -198,9 +214,8 @@ def _distributor(count: int, text: str) -> Missing | None:
     return None
 
 
-def _ingester(body: str) -> Missing | None:
+def _ingester(text: str) -> Missing | None:
     """Read the body of an ingester, which lists some entries and counts all."""
-    text = body.lower()
     oldest = _oldest(text)
     if "too far behind" not in text or oldest is None:
         return None

@@ -24,18 +24,19 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 5.0
 _IDLE_SECONDS = 60.0  # Loki closes idle connections after 120 s
-_ANSWER_BYTES = 64 << 10  # an error body repeats labels and entries without a bound of its own
+_ANSWER_BYTES = 1 << 20  # an error body names the stream once for each second of refused entries, without a bound
 _LARGE_BODY = 1 << 20  # aiohttp wants a file-like body from here on
 
 
 @dataclass(slots=True, frozen=True)
 class Response:
-    """An answer, its body cut at 64 KiB."""
+    """An answer."""
 
     status: int
-    body: str
-    date: str
-    retry_after: str
+    body: str  # at most 1 MiB of it
+    date: str = ""
+    retry_after: str = ""
+    complete: bool = True  # the body is all there was
 
 
 class Transport(Protocol):
@@ -93,6 +94,7 @@ class Client:
                     answer[:_ANSWER_BYTES].decode(errors="replace"),
                     response.headers.get("Date", ""),
                     response.headers.get("Retry-After", ""),
+                    complete=len(answer) < _ANSWER_BYTES,
                 )
         except TimeoutError as error:
             raise SinkRetry("timeout", f"no answer within {self._timeout:g} s", status="timeout") from error

@@ -61,7 +61,9 @@ def sort_out(sent: Sequence[Sent], missing: Iterable[Missing]) -> Found:
                 found.too_old.update(entry.record for entry in sent[:before])
         elif part.fault is Fault.TOO_NEW:
             count = len(sent) if part.count is None else min(part.count, len(sent))
-            found.too_new.update(entry.record for entry in sent[len(sent) - count :])
+            (found.unsure if part.count is None else found.too_new).update(
+                entry.record for entry in sent[len(sent) - count :]
+            )
         elif part.fault is Fault.LONG_LINE:
             found.long.update(entry.record for entry in sent if entry.line_bytes > part.limit)
             found.max_line_bytes = part.limit

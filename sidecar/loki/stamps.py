@@ -68,11 +68,12 @@ class Stamps:
 
     def _clamp(self, times: list[int], now: int) -> list[int]:
         """Replace what Loki cannot store by the present, one nanosecond apart so that the order stays."""
+        latest = now + GRACE_NS
         clamped = []
         for time in times:
             if time <= 0:
                 self.clamped_past += 1
-            elif time > now + GRACE_NS:
+            elif time > latest:
                 self.clamped_future += 1
             else:
                 clamped.append(time)

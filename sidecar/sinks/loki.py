@@ -155,7 +155,11 @@ class Loki:
         response = await self._client.post(push.body)
         self._learn_skew(response.date)
         answer = answers.read(
-            response.status, response.body, retry_after=response.retry_after, now=self._now_ns() / 1e9
+            response.status,
+            response.body,
+            complete=response.complete,
+            retry_after=response.retry_after,
+            now=self._now_ns() / 1e9,
         )
         return self._conclude(push, answer, str(response.status))
 

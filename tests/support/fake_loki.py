@@ -140,6 +140,7 @@ class Direct:
     def __init__(self, loki: FakeLoki, *, timeout: float = 10.0, **headers: str) -> None:
         self.loki = loki
         self.timeout = timeout
+        self.answer_bytes = 1 << 20
         self.headers = {"Content-Type": "application/json", "Content-Encoding": "gzip", **headers}
 
     async def post(self, body: bytes) -> Response:
@@ -155,7 +156,13 @@ class Direct:
         if fault is not None and fault.kind == "status":
             seen.status, seen.answer = fault.status, fault.body
         date = formatdate(self.loki.now_ns() / SECOND, usegmt=True)
-        return Response(seen.status, seen.answer, headers.get("Date", date), headers.get("Retry-After", ""))
+        return Response(
+            seen.status,
+            seen.answer[: self.answer_bytes],
+            headers.get("Date", date),
+            headers.get("Retry-After", ""),
+            complete=len(seen.answer) < self.answer_bytes,
+        )
 
     async def close(self) -> None:
         pass

@@ -34,9 +34,7 @@ def record(
     **fields: object,
 ) -> Record:
     """Return one record whose line says the same as its fields."""
-    line = orjson.dumps(
-        {"level": level, "service_name": service_name, "trace_id": trace_id, "message": text, **fields}
-    )
+    line = orjson.dumps({"level": level, "service_name": service_name, "trace_id": trace_id, "message": text, **fields})
     return Record(
         time.time_ns() if time_ns is None else time_ns,
         outcome,

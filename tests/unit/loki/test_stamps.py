@@ -1,0 +1,93 @@
+"""A record keeps its time unless Loki would take it for another one or could not store it."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.loki.stamps import GRACE_NS, Stamps
+from tests.support import records
+
+NOW = 1_795_000_000 * 10**9
+
+
+@pytest.fixture
+def stamps():
+    return Stamps(lambda: NOW)
+
+
+def at(time_ns, text="same", **fields):
+    return records.record(text, time_ns=time_ns, **fields)
+
+
+def test_distinct_times_stay(stamps):
+    assert stamps.settle([at(5), at(3), at(9)]) == [5, 3, 9]
+    assert stamps.settle([]) == []
+
+
+def test_one_time_for_different_lines_stays(stamps):
+    assert stamps.settle([at(5, "a"), at(5, "b"), at(5, "c")]) == [5, 5, 5]
+    assert stamps.settle([at(5, "d")]) == [5]
+
+
+def test_equal_records_move_by_single_nanoseconds(stamps):
+    assert stamps.settle([at(5), at(5), at(5)]) == [5, 6, 7]
+    assert stamps.moved == 2
+
+
+def test_what_was_sent_before_is_remembered(stamps):
+    assert stamps.settle([at(5)]) == [5]
+    assert stamps.settle([at(5)]) == [6]
+    assert stamps.settle([at(6)]) == [7]
+
+
+def test_metadata_that_differs_keeps_two_apart(stamps):
+    assert stamps.settle([at(5, format="gin"), at(5, format="canonical")]) == [5, 5]
+
+
+def test_a_move_never_lands_on_another(stamps):
+    assert stamps.settle([at(5), at(6), at(5), at(5)]) == [5, 6, 7, 8]
+
+
+def test_a_storm_of_equals_takes_linear_time(stamps):
+    made = [at(5)] * 20_000
+
+    assert stamps.settle(made) == list(range(5, 20_005))
+
+
+def test_what_was_sent_within_a_second_of_a_busy_service_is_remembered(stamps):
+    first = [at(10**9 * n, "tick") for n in range(1, 3)]
+    stamps.settle(first)
+    stamps.settle([at(10**9, f"other {n}") for n in range(10_000)])
+
+    assert stamps.settle([at(10**9, "tick")]) == [10**9 + 1]
+
+
+def test_memory_is_bounded(stamps):
+    for start in range(0, 100_000, 1000):
+        stamps.settle([at(7, str(start + n)) for n in range(1000)])
+
+    assert len(stamps._hashes) + len(stamps._older_hashes) < 40_000
+
+
+def test_records_themselves_are_remembered_in_a_bounded_way(stamps):
+    for start in range(0, 20_000, 1000):
+        stamps.settle([at(start + n + 1, "x" * 1000) for n in range(1000)])
+
+    held = [record for generation in (stamps._records, stamps._older_records) for record in generation.values()]
+    assert sum(len(record.line) for record in held) < 3 << 20
+
+
+@pytest.mark.parametrize("time_ns", [0, -1, -(10**19), -62135596800 * 10**9])
+def test_times_before_1970_become_the_present(stamps, time_ns):
+    assert stamps.settle([at(time_ns), at(5)]) == [NOW, 5]
+    assert stamps.clamped_past == 1
+
+
+@pytest.mark.parametrize("time_ns", [NOW + GRACE_NS + 1, 253402300799 * 10**9, 10**30])
+def test_times_in_the_future_become_the_present(stamps, time_ns):
+    assert stamps.settle([at(time_ns), at(time_ns, "b")]) == [NOW, NOW + 1]
+    assert stamps.clamped_future == 2
+
+
+def test_ten_minutes_ahead_are_taken(stamps):
+    assert stamps.settle([at(NOW + GRACE_NS)]) == [NOW + GRACE_NS]
