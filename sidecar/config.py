@@ -12,6 +12,7 @@ Refused: a default in place of a wrong value, unknown names, showing secrets, op
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from sidecar import (
@@ -28,6 +29,7 @@ from sidecar import (
     validation,
 )
 from sidecar.errors import ConfigError, Problem
+from sidecar.injector import settings as injector
 from sidecar.layers import Given, Layer, Origin, Variables
 from sidecar.options import Duration, Secret, option
 from sidecar.sinks import loki, stdout
@@ -90,6 +92,7 @@ class Config:
         Duration(10.0),
         "Longest time to deliver what is left at the end. Keep it below the pod's `terminationGracePeriodSeconds`.",
     )
+    injector: injector.Config = field(default_factory=injector.Config)
     pod: Pod = field(default_factory=Pod)
 
     def __repr__(self) -> str:
@@ -142,7 +145,13 @@ def load(
     pod = Pod(**{member: names[key] for member, key in _POD_VARIABLES.items()})
     config: Config = settings.build(Config, {**values, "pod": pod})
 
-    for finding in checks.findings(lambda name: _value(config, name)):
+    def value(name: str) -> Any:  # noqa: ANN401  the option's kind tells
+        return _value(config, name)
+
+    def flaw(name: str, text: str) -> str:
+        return _flaw(tree, name, text)
+
+    for finding in chain(checks.findings(value), injector.findings(value, flaw)):
         if invalid.isdisjoint(finding.names):
             named = finding.names[0]
             problems.append(given[named].problem(finding.text) if named in given else Problem(named, finding.text))
@@ -202,6 +211,17 @@ def _merge(
 
 def _read_value(one: Given, cwd: Path) -> Any:  # noqa: ANN401  the option's kind tells
     return Secret(path=str(cwd / str(one.raw))) if one.from_file else settings.parse(one.option, one.raw)
+
+
+def _flaw(tree: settings.Tree, name: str, text: str) -> str:
+    """Return why this text is no value of the option of that name; "" where it is one."""
+    if name not in tree.options:
+        return f"unknown option{settings.did_you_mean(name, tree.options)}"
+    try:
+        settings.parse(tree.options[name], layers.unfold(tree.options[name], text))
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _secret_flaw(secret: Secret) -> str:

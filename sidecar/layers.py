@@ -211,7 +211,7 @@ def _add_text(layer: Layer, tree: Tree, name: str, text: str, origin: Origin) ->
         return
     option = tree.options[name]
     try:
-        raw = _unfold(option, text)
+        raw = unfold(option, text)
     except ValueError as error:
         layer.problems.append(Given(option, text, origin, text).problem(str(error)))
     else:
@@ -250,7 +250,7 @@ def _scalar(node: yamltree.Node, which: str) -> str:
     return node.value
 
 
-def _unfold(option: Option, text: str) -> Raw:
+def unfold(option: Option, text: str) -> Raw:
     """Split a text into the items of a list or mapping: YAML's flow form, else separated by commas."""
     shape, stripped = option.kind.shape, text.strip()
     if shape is Shape.ONE:

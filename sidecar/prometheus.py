@@ -13,7 +13,7 @@ import os
 _SHARED = {name: os.environ.pop(name, None) for name in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")}
 
 # ruff: noqa: E402
-from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, disable_created_metrics
 from prometheus_client.exposition import generate_latest as text
 from prometheus_client.openmetrics.exposition import generate_latest as _openmetrics
 from prometheus_client.registry import Collector
@@ -30,4 +30,4 @@ def openmetrics(registry: Collector) -> bytes:
     return bytes(_openmetrics(registry))  # type: ignore[no-untyped-call]
 
 
-__all__ = ["Collector", "CollectorRegistry", "Counter", "Gauge", "Metric", "Sample", "openmetrics", "text"]
+__all__ = ["Collector", "CollectorRegistry", "Counter", "Gauge", "Histogram", "Metric", "Sample", "openmetrics", "text"]

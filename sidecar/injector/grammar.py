@@ -1,0 +1,57 @@
+r"""What annotation values and settings may look like: patterns that mean the same in Python and in CEL (RE2).
+
+Problem: the webhook, the offline command and the admission policy must accept the same values, and what they accept
+must never make the sidecar refuse its configuration or the API server refuse the pod.
+Promise: no lookaround, no back-reference, no `\d` or `\s` whose meaning differs; whole values are matched.
+"""
+
+from __future__ import annotations
+
+import re
+
+_PORT = (
+    "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9][0-9]|6[0-4][0-9][0-9][0-9]|[1-5][0-9][0-9][0-9][0-9]"
+    "|[1-9][0-9]?[0-9]?[0-9]?)"
+)
+_LABEL = "[a-zA-Z_][a-zA-Z0-9_]*"
+_LABEL_VALUE = "[A-Za-z0-9_./:@+-]+"
+_DIRECTORY = "/[A-Za-z0-9._@%+~-]+"
+
+DNS_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+LOG_PATH = f"({_DIRECTORY})+{_DIRECTORY}"
+SERVICE_NAME = r"[^\x00-\x20\x7f]([^\x00-\x1f\x7f]{0,126}[^\x00-\x20\x7f])?"
+QUANTITY = r"[0-9]{1,12}(\.[0-9]{1,3})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?"
+LOKI_LABELS = f"({_LABEL}={_LABEL_VALUE}(,{_LABEL}={_LABEL_VALUE})*)?"
+URL = rf"https?://([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(:{_PORT})?(/[^\x00-\x20\x7f]*)?"
+VERSION = r"v?1\.[0-9]{1,3}(\.[0-9]{1,3})?([-+][0-9A-Za-z.+-]*)?"
+
+# In millionths: a quantity has at most three decimals, and the smallest unit is a thousandth.
+_UNITS = {
+    "": 10**6,
+    "m": 10**3,
+    **{unit: 10**6 * 1000**power for power, unit in enumerate(("k", "M", "G", "T"), start=1)},
+    **{f"{unit}i": 10**6 * 1024**power for power, unit in enumerate(("K", "M", "G", "T"), start=1)},
+}
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Say whether the whole text is of this form."""
+    return re.fullmatch(pattern, text) is not None
+
+
+def millionths(text: str) -> int:
+    """Return the number that a quantity such as "64Mi" or "25m" stands for, times a million. It must match QUANTITY."""
+    number = text.rstrip("mkMGTKi")
+    whole, _, decimals = number.partition(".")
+    return int(whole + decimals.ljust(3, "0")) * _UNITS[text[len(number) :]] // 1000
+
+
+def log_path(text: str) -> bool:
+    """Say whether this is the path of a log: absolute, in a directory of its own, without `.` and `..`."""
+    return matches(LOG_PATH, text) and not {".", ".."} & set(text.split("/"))
+
+
+def loki_labels(text: str) -> bool:
+    """Say whether these are labels `a=b,c=d`, each of them once, none reserved."""
+    names = [pair.partition("=")[0] for pair in text.split(",")] if text else []
+    return matches(LOKI_LABELS, text) and len(names) == len(set(names)) and not any(n.startswith("__") for n in names)

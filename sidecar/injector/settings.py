@@ -1,0 +1,205 @@
+"""The section `injector`: where the webhook listens, and what goes into every sidecar.
+
+Promise: a setting that would make pods or sidecars fail is refused when it is loaded, not found out pod by pod.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import sidecar
+from sidecar.checks import Finding
+from sidecar.injector import grammar, names
+from sidecar.options import Duration, option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+LOG_MODES = ("auto", "cri", "api", "file", "fifo")
+NATIVE = ("auto", "true", "false")
+_OWN = (
+    "source.kind",
+    "source.path",
+    "source.container",
+    "http.port",
+    "state.dir",
+    "injector",
+    "service_name",
+    "environment",
+    "drain_seconds",
+    "health.app_url",
+    "metrics.app_url",
+)
+_LOKI = ("sinks.loki.url", "sinks.loki.tenant_id", "sinks.loki.labels", "sinks.loki.spool_max_bytes")
+_SECRETS = ("sinks.loki.username", "sinks.loki.password", "sinks.loki.bearer_token")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """The section `injector.defaults`: what a workload gets unless its annotations say otherwise."""
+
+    log_mode: str = option(
+        "auto",
+        "How lines are read. `cri`: the node's log directory; `api`: the API server's; `file`, `fifo`: a directory "
+        "shared with the application; `auto`: `cri` where Pod Security allows hostPath, else `api`.",
+        choices=LOG_MODES,
+    )
+    log_path: str = option("", "`file`, `fifo`: where the application writes, such as `/var/log/shop/shop.log`.")
+    native: str = option(
+        "auto",
+        "As a native sidecar (an init container that stays)? `auto`: where `injector.kubernetes_version` allows.",
+        choices=NATIVE,
+    )
+    cpu_request: str = option("25m", "Requested CPU. There is no CPU limit: it would delay logs, not save anything.")
+    memory_request: str = option("64Mi", "Requested memory.")
+    memory_limit: str = option("128Mi", "Limit of memory; at least the request.")
+    ephemeral_request: str = option("64Mi", "Requested ephemeral storage.")
+    ephemeral_limit: str = option(
+        "512Mi",
+        "Limit of ephemeral storage. Where another container has none it is `1Ti`: the kubelet evicts a pod by the sum "
+        "of its limits, and the application's use must not count against ours.",
+    )
+    state_size: str = option("256Mi", "Bound of the state volume; the spool takes at most a quarter of it.")
+    port: int = option(9180, "Port of /metrics and /health in the pod.", minimum=1024, maximum=65535)
+    environment: str = option("", "`environment` of every sidecar.")
+    loki_url: str = option("", "`sinks.loki.url` of every sidecar. Empty: records go to standard output.")
+    loki_tenant_id: str = option("", "`sinks.loki.tenant_id` of every sidecar.")
+    loki_labels: dict[str, str] = option({}, "`sinks.loki.labels` of every sidecar.")
+    loki_secret: str = option(
+        "",
+        "Name of a Secret in the workload's namespace with the keys `username` and `password`, or `bearer_token`.",
+    )
+    app_health_url: str = option("", "`health.app_url` of every sidecar, such as `http://127.0.0.1:8080/healthz`.")
+    app_metrics_url: str = option("", "`metrics.app_url` of every sidecar, such as `http://127.0.0.1:8080/metrics`.")
+    image_pull_policy: str = option(
+        "", "As in Kubernetes; empty: Kubernetes decides.", choices=("", "Always", "IfNotPresent", "Never")
+    )
+    run_as_user: bool = option(
+        True, "Say the user and group of the container; false where the platform assigns them (OpenShift)."
+    )
+    prometheus_annotations: bool = option(
+        False, "Add `prometheus.io/scrape`, `port` and `path` where the pod has none of them."
+    )
+    readiness_probe: bool = option(
+        False, "Let the sidecar answer for the application's readiness: /readyz with `app_health_url`."
+    )
+    settings: dict[str, str] = option(
+        {}, 'Any further option of every sidecar by its name, such as {normalize.timezone: "Europe/Berlin"}.'
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The section `injector`."""
+
+    listen: str = option("0.0.0.0:10250", "Address of the webhook, with TLS.")
+    cert_file: str = option("", "PEM file of the certificate chain; read again when it changes.")
+    key_file: str = option("", "PEM file of its key; read again when it changes.")
+    http: str = option("0.0.0.0:9180", "Address of /livez, /readyz and /metrics, plain.")
+    image: str = option("", "Image of the sidecar. Default: `gin-sidecar:v` and the version of this program.")
+    kubernetes_version: str = option(
+        "", "Oldest version among API server and nodes, such as 1.29; empty: at least 1.29, so native sidecars work."
+    )
+    excluded_namespaces: list[str] = option(
+        list(names.SYSTEM_NAMESPACES), "Namespaces without injection, whatever their labels say."
+    )
+    linger: Duration = option(
+        Duration(5.0), "How long requests are answered after SIGTERM, while the API server learns of it."
+    )
+    defaults: Defaults = field(default_factory=Defaults)
+
+
+def image(config: Config) -> str:
+    """Return the image of the sidecar."""
+    return config.image or f"gin-sidecar:v{sidecar.__version__}"
+
+
+def native_by_version(config: Config) -> bool:
+    """Say whether the cluster knows native sidecars: on by default since 1.29."""
+    if not config.kubernetes_version:
+        return True
+    return int(config.kubernetes_version.lstrip("v").split(".")[1]) >= 29
+
+
+def address(text: str) -> tuple[str, int]:
+    """Return host and port of `0.0.0.0:9180`, `:9180` or `[::]:9180`. Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError('expected an address such as "0.0.0.0:9180"')
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError('expected brackets around an IPv6 address, such as "[::]:9180"')
+    return host, int(port)
+
+
+def labels(pairs: Mapping[str, str]) -> str:
+    """Write labels the way annotations and variables do: `a=b,c=d`."""
+    return ",".join(f"{name}={value}" for name, value in sorted(pairs.items()))
+
+
+def findings(value: Callable[[str], Any], option_flaw: Callable[[str, str], str]) -> Iterator[Finding]:
+    """Return what does not hold of these option values. `option_flaw` judges an option of the sidecar by its name."""
+
+    def mine(name: str) -> Any:  # noqa: ANN401  the option's kind tells
+        return value(f"injector.{name}")
+
+    def finding(text: str, *options: str) -> Finding:
+        return Finding(tuple(f"injector.{name}" for name in options), text)
+
+    for name in ("listen", "http"):
+        try:
+            address(mine(name))
+        except ValueError as error:
+            yield finding(str(error), name)
+    if mine("image") and any(character.isspace() for character in mine("image")):
+        yield finding('expected an image such as "registry.example/gin-sidecar:v1.2.0"', "image")
+    version = mine("kubernetes_version")
+    if version and not grammar.matches(grammar.VERSION, version):
+        yield finding('expected a version such as "1.29"', "kubernetes_version")
+    yield from _defaults(lambda name: mine(f"defaults.{name}"), finding, option_flaw)
+
+
+def _defaults(
+    value: Callable[[str], Any], finding: Callable[..., Finding], option_flaw: Callable[[str, str], str]
+) -> Iterator[Finding]:
+    def flaw(text: str, *options: str) -> Finding:
+        return finding(text, *(f"defaults.{name}" for name in options))
+
+    amounts = ("cpu_request", "memory_request", "memory_limit", "ephemeral_request", "ephemeral_limit", "state_size")
+    wrong = [name for name in amounts if not grammar.matches(grammar.QUANTITY, value(name))]
+    for name in wrong:
+        yield flaw('expected an amount such as "64Mi" or "25m"', name)
+    if not wrong:
+        for lower, upper in (("memory_request", "memory_limit"), ("ephemeral_request", "ephemeral_limit")):
+            if grammar.millionths(value(lower)) > grammar.millionths(value(upper)):
+                yield flaw(f"must be at least injector.defaults.{lower}", upper, lower)
+        if grammar.millionths(value("state_size")) < 10**6 << 20:
+            yield flaw("must be at least 1Mi", "state_size")
+    for name in ("loki_url", "app_health_url", "app_metrics_url"):
+        if value(name) and not grammar.matches(grammar.URL, value(name)):
+            yield flaw('expected a URL such as "http://host:3100", without credentials', name)
+    if value("log_path") and not grammar.log_path(value("log_path")):
+        yield flaw("expected an absolute path of a file within a directory of its own", "log_path")
+    if not grammar.loki_labels(labels(value("loki_labels"))):
+        yield flaw("expected names of letters, digits and _, and values of letters, digits and _./:@+-", "loki_labels")
+    if value("loki_secret") and not grammar.matches(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", value("loki_secret")):
+        yield flaw("expected the name of a Secret", "loki_secret")
+    if value("readiness_probe") and not value("app_health_url"):
+        yield flaw("required with injector.defaults.readiness_probe", "app_health_url", "readiness_probe")
+    if owner := names.RESERVED_PORTS.get(value("port")):
+        yield flaw(f"{value('port')} belongs to {owner}; choose another port", "port")
+    yield from _passed_on(value("settings"), flaw, option_flaw)
+
+
+def _passed_on(
+    passed: Mapping[str, str], flaw: Callable[..., Finding], option_flaw: Callable[[str, str], str]
+) -> Iterator[Finding]:
+    for name, text in passed.items():
+        if problem := option_flaw(name, text):
+            yield flaw(f"{name}: {problem}", "settings")
+        elif name in _LOKI or any(name == own or name.startswith(f"{own}.") for own in _OWN):
+            yield flaw(f"{name}: decided by the injector, see injector.defaults", "settings")
+        elif name in _SECRETS:
+            yield flaw(f"{name}: would stand in every pod, use injector.defaults.loki_secret", "settings")
