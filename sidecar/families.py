@@ -216,11 +216,12 @@ def _fit(exemplar: protobuf.Exemplar | None) -> bool:
     if exemplar is None:
         return False
     trace_id = exemplar[0]
-    return len(trace_id) <= series.LONGEST_TRACE_ID and trace_id.isascii() and trace_id.isprintable()
+    # No quotes and braces: not every parser of OpenMetrics expects them in an exemplar, and no trace id has them.
+    return len(trace_id) <= series.LONGEST_TRACE_ID and trace_id.isascii() and trace_id.replace("-", "").isalnum()
 
 
 def _exemplar(exemplar: protobuf.Exemplar | None) -> str:
     if exemplar is None or not _fit(exemplar):
         return ""
     trace_id, value, at = exemplar
-    return f' # {{trace_id="{series.escape(trace_id)}"}} {number(value)} {at:.3f}'
+    return f' # {{trace_id="{trace_id}"}} {number(value)} {at:.3f}'

@@ -88,7 +88,7 @@ def negotiate(accept: str | None, *, protobuf: bool = True) -> Format:
             continue
         matching = [(range_.specificity(offer), range_.weight, -range_.position, range_) for range_ in ranges]
         closest = max((match for match in matching if match[0]), default=None, key=lambda match: match[:3])
-        if closest is not None and closest[1] > 0 and closest[1:3] > rank:
+        if closest is not None and closest[1:3] > rank:  # never with a weight of 0
             best, rank, chosen = offer, closest[1:3], closest[3]
     if best is _DELIMITED:
         return PROTOBUF

@@ -171,7 +171,7 @@ async def scraping(
         {"job_name": path.strip("/"), "metrics_path": path, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
         for path in paths
     ]
-    settings = {"global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"}, "scrape_configs": jobs}
+    settings = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": jobs}
     (folder / "prometheus.yml").write_text(json.dumps(settings))  # JSON is YAML
     own = free_port()
     with (folder / "log").open("w") as log:

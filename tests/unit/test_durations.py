@@ -204,6 +204,16 @@ def test_a_classic_bucket_holds_its_upper_bound(bound: float) -> None:
     assert at == 1
 
 
+def test_a_bound_written_in_seconds_is_the_same_number_of_milliseconds() -> None:
+    bounds = [number / 1000 for number in range(1, 500)]
+    measured = Measured(buckets=bounds)
+
+    measured.observe(*(float(number) for number in range(1, 500)))
+
+    (one,) = measured.requests.all()
+    assert one.cells == [1] * 499 + [0]
+
+
 def test_requests_without_a_usable_duration_are_counted_by_status_only() -> None:
     measured = Measured()
 

@@ -146,7 +146,7 @@ def test_openmetrics_carries_the_trace_of_a_bucket(measured: Measured) -> None:
     assert exemplar == f'{{trace_id="{TRACE_ID}"}} 0.0125 {EPOCH:.3f}'
 
 
-@pytest.mark.parametrize("trace_id", ["x" * 65, "\ud800", "a\nb", "é"])
+@pytest.mark.parametrize("trace_id", ["x" * 65, "\ud800", "a\nb", "é", '"', "a b", "}", "-"])
 def test_a_trace_id_that_is_none_is_no_exemplar(trace_id: str) -> None:
     measured = Measured()
 
