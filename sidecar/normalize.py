@@ -20,11 +20,11 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from sidecar import formats, gotext, plans, redact, requests, validation
+from sidecar import formats, gotext, plans, redact, requests, times, validation
 from sidecar.formats import fields
-from sidecar.gotext import Stamp
 from sidecar.model import Lines, Mark, Outcome, Record, RequestGroup, RequestKey
 from sidecar.options import option
+from sidecar.times import Stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -280,8 +280,8 @@ class Normalizer:
                 if found is None or found == "":
                     continue
                 if name == "timestamp":
-                    stamp = gotext.timestamp(found, self._zone)
-                    read: object = gotext.format_time(stamp) if stamp else None
+                    stamp = times.timestamp(found, self._zone)
+                    read: object = times.format_time(stamp) if stamp else None
                 else:
                     read = candidate.convert(found)
                 if read is not None:
@@ -290,7 +290,7 @@ class Normalizer:
                     break
         if stamp is None:
             stamp = received
-            got["timestamp"] = gotext.format_time(received)
+            got["timestamp"] = times.format_time(received)
         got.setdefault("service_name", self._service_name)
         if "message" not in got and "error" in got:
             got["message"] = got["error"]

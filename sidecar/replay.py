@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from sidecar import app, console, delivery, gotext, normalize, validation
+from sidecar import app, console, delivery, gotext, normalize, times, validation
 from sidecar.model import Batch, Outcome, Record
 from sidecar.telemetry import Log, Telemetry
 
@@ -160,7 +160,7 @@ def _record(line: bytes, schema: validation.Schema) -> Record | None:
     if value is None:
         return None
     violations = schema.violations(value)
-    stamp = gotext.timestamp(value.get("timestamp"))
+    stamp = times.timestamp(value.get("timestamp"))
 
     def text(key: str) -> str:
         found = value.get(key)

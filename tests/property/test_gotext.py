@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar import gotext
-from sidecar.gotext import Stamp
+from sidecar import gotext, times
+from sidecar.times import Stamp
 
 DIGITS = st.integers(0, 9)
 NS = st.integers(-62_167_219_200 * 10**9, 253_402_300_799 * 10**9)
@@ -18,10 +18,13 @@ NS = st.integers(-62_167_219_200 * 10**9, 253_402_300_799 * 10**9)
 def test_what_is_written_is_read_back(ns, digits):
     ns -= ns % 10 ** (9 - digits)
 
-    assert gotext.rfc3339(gotext.format_time(Stamp(ns, digits))) == Stamp(ns, digits)
+    assert times.rfc3339(times.format_time(Stamp(ns, digits))) == Stamp(ns, digits)
 
 
-@given(when=st.datetimes(datetime.min + timedelta(days=1), datetime.max - timedelta(days=1)), offset=st.integers(-1439, 1439))
+@given(
+    when=st.datetimes().filter(lambda when: 1 < when.year < 9999),
+    offset=st.integers(-1439, 1439),
+)
 def test_it_agrees_with_the_standard_library(when, offset):
     sign = "-" if offset < 0 else "+"
     text = (
@@ -32,27 +35,25 @@ def test_it_agrees_with_the_standard_library(when, offset):
         microseconds=1
     )
 
-    assert gotext.rfc3339(text) == Stamp(expected * 1000, 6)
+    assert times.rfc3339(text) == Stamp(expected * 1000, 6)
 
 
 @given(
     texts=st.lists(
-        st.one_of(NS.map(lambda ns: gotext.format_time(Stamp(ns, 6))), st.text(max_size=40), st.datetimes().map(str)),
+        st.one_of(NS.map(lambda ns: times.format_time(Stamp(ns, 6))), st.text(max_size=40), st.datetimes().map(str)),
         min_size=1,
         max_size=20,
     )
 )
 def test_a_column_says_what_each_text_says(texts):
-    each = [gotext.rfc3339(text) for text in texts]
+    each = [times.rfc3339(text) for text in texts]
 
-    assert gotext.rfc3339_column(texts) == (None if None in each else [stamp.ns for stamp in each])
+    assert times.rfc3339_column(texts) == (None if None in each else [stamp.ns for stamp in each])
 
 
-@given(
-    texts=st.lists(st.tuples(NS, DIGITS).map(lambda pair: gotext.format_time(Stamp(*pair))), min_size=1, max_size=20)
-)
+@given(texts=st.lists(st.tuples(NS, DIGITS).map(lambda pair: times.format_time(Stamp(*pair))), min_size=1, max_size=20))
 def test_a_column_of_times_is_read_whole(texts):
-    assert gotext.rfc3339_column(texts) == [gotext.rfc3339(text).ns for text in texts]
+    assert times.rfc3339_column(texts) == [times.rfc3339(text).ns for text in texts]
 
 
 def _go_duration(ns: int) -> str:
@@ -83,7 +84,7 @@ def test_every_duration_go_prints_is_read_back(ns):
 
 @given(value=st.one_of(st.text(), st.integers(), st.floats(), st.none(), st.booleans(), st.lists(st.integers())))
 def test_nothing_raises(value):
-    gotext.timestamp(value)
+    times.timestamp(value)
     gotext.level(value)
     if isinstance(value, str):
         gotext.duration_ns(value)

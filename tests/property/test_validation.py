@@ -6,7 +6,7 @@ import jsonschema
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar import gotext, validation
+from sidecar import times, validation
 
 KEYS = st.sampled_from(["level", "timestamp", "a", "b", "c.d", ""])
 SCALARS = st.one_of(
@@ -60,7 +60,7 @@ SCHEMAS = st.recursive(st.fixed_dictionaries({}, optional={"type": TYPES}), _sch
 
 def _oracle(document, value):
     checker = jsonschema.FormatChecker(formats=())
-    checker.checks("date-time")(lambda text: not isinstance(text, str) or gotext.rfc3339(text) is not None)
+    checker.checks("date-time")(lambda text: not isinstance(text, str) or times.rfc3339(text) is not None)
     found = []
     for error in jsonschema.Draft202012Validator(document, format_checker=checker).iter_errors(value):
         path = [str(part) for part in error.absolute_path]
@@ -127,7 +127,7 @@ def test_a_judge_of_columns_never_passes_what_is_invalid(data, keys, count):
 
     if columns is not None:
         assert all(not _oracle(schema.document, each) for each in objects)
-        assert columns[""] == [gotext.rfc3339(each["timestamp"]).ns for each in objects]
+        assert columns[""] == [times.rfc3339(each["timestamp"]).ns for each in objects]
         for key in keys:
             assert columns[key] == [each[key] for each in objects]
 
