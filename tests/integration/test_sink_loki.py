@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import random
+import ssl
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+import pytest
+
+from sidecar.errors import SinkRetry
+from sidecar.loki import client
 from sidecar.sinks.loki import BatchConfig, Config, Loki
 from tests.contracts.sink_contract import SinkContract
-from tests.support import records
+from tests.support import fake_loki, records
 from tests.support.fake_loki import FakeLoki
+
+CERTIFICATES = Path(__file__).parents[1] / "support" / "certificates"
 
 
 class LokiContract(SinkContract):
@@ -38,3 +47,132 @@ class TestProtobufContract(LokiContract):
     """Protobuf in a snappy block, compressed by gzip."""
 
     encoding = "protobuf"
+
+
+class TestTls:
+    """Trust, identity, and files that change."""
+
+    @pytest.fixture
+    async def loki(self):
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=CERTIFICATES / "authority.pem")
+        context.load_cert_chain(CERTIFICATES / "server.pem", CERTIFICATES / "server.key")
+        context.verify_mode = ssl.CERT_REQUIRED
+        async with FakeLoki(tls=context) as started:
+            yield started
+
+    async def send(self, loki, **files):
+        sink = Loki(
+            Config(url=loki.url, **{name: str(path) for name, path in files.items()}),
+            telemetry=records.quiet_telemetry(),
+        )
+        made = records.records(2)
+        try:
+            (push,) = sink.encode(made, sink.settle(made))
+            return await sink.send(push)
+        finally:
+            await sink.close()
+
+    async def test_both_sides_prove_who_they_are(self, loki):
+        await self.send(
+            loki,
+            ca_file=CERTIFICATES / "authority.pem",
+            cert_file=CERTIFICATES / "client.pem",
+            key_file=CERTIFICATES / "client.key",
+        )
+
+        assert len(loki.lines()) == 2
+
+    async def test_a_server_that_nobody_vouches_for_gets_nothing(self, loki):
+        with pytest.raises(SinkRetry) as retry:
+            await self.send(loki, cert_file=CERTIFICATES / "client.pem", key_file=CERTIFICATES / "client.key")
+
+        assert retry.value.reason == "connection"
+        assert loki.requests == []
+
+    async def test_a_client_without_a_certificate_is_turned_away(self, loki):
+        with pytest.raises(SinkRetry):
+            await self.send(loki, ca_file=CERTIFICATES / "authority.pem")
+
+        assert loki.requests == []
+
+    async def test_files_are_read_again_when_they_change(self, loki, tmp_path):
+        for name in ("client.pem", "client.key"):
+            (tmp_path / name).write_bytes((CERTIFICATES / name).read_bytes())
+        (tmp_path / "authority.pem").write_bytes((CERTIFICATES / "client.pem").read_bytes())
+        certificates = client.Certificates(
+            str(tmp_path / "authority.pem"), str(tmp_path / "client.pem"), str(tmp_path / "client.key")
+        )
+        first = certificates.get()
+        assert certificates.get() is first
+
+        (tmp_path / "authority.pem").write_bytes((CERTIFICATES / "authority.pem").read_bytes())
+        second = certificates.get()
+        (tmp_path / "authority.pem").unlink()
+
+        assert second is not first
+        assert certificates.get() is second  # a mount that is being replaced
+
+    async def test_a_missing_file_is_tried_again(self, loki, tmp_path):
+        with pytest.raises(SinkRetry) as retry:
+            await self.send(loki, ca_file=tmp_path / "none.pem")
+
+        assert retry.value.reason == "credentials"
+
+
+class TestTroubleOnTheWire:
+    """What HTTP itself can do wrong."""
+
+    @pytest.fixture
+    async def loki(self):
+        async with FakeLoki() as started:
+            yield started
+
+    @pytest.fixture
+    async def sink(self, loki):
+        made = Loki(Config(url=loki.url, timeout=0.3), telemetry=records.quiet_telemetry())
+        yield made
+        await made.close()
+
+    async def send(self, sink):
+        made = records.records(2)
+        (push,) = sink.encode(made, sink.settle(made))
+        return await sink.send(push)
+
+    @pytest.mark.parametrize(
+        ("fault", "reason"),
+        [
+            (fake_loki.Fault("hang"), "timeout"),
+            (fake_loki.Fault("slow", seconds=1.0), "timeout"),
+            (fake_loki.Fault("reset"), "connection"),
+            (fake_loki.Fault("reset_mid_body"), "connection"),
+            (fake_loki.lost_answer(), "connection"),
+        ],
+        ids=["hang", "slow", "reset", "half an answer", "lost answer"],
+    )
+    async def test_an_answer_that_does_not_come_is_tried_again(self, loki, sink, fault, reason):
+        loki.script(fault)
+
+        with pytest.raises(SinkRetry) as retry:
+            await self.send(sink)
+        assert retry.value.reason == reason
+        await self.send(sink)
+
+    async def test_nobody_there_is_tried_again(self, loki, sink):
+        await loki.stop()
+
+        with pytest.raises(SinkRetry) as retry:
+            await self.send(sink)
+        assert retry.value.reason == "connection"
+
+    async def test_a_large_body_goes_too(self, loki):
+        sink = Loki(Config(url=loki.url), telemetry=records.quiet_telemetry())
+        chance = random.Random(5)
+        made = [records.record(chance.randbytes(120_000).hex()) for _ in range(12)]
+        sink._encoder.max_bytes = 3 << 20
+
+        (push,) = sink.encode(made, sink.settle(made))
+        await sink.send(push)
+        await sink.close()
+
+        assert len(push.body) > 1 << 20
+        assert len(loki.lines()) == 12

@@ -26,6 +26,7 @@ from sidecar.loki.client import Response
 from tests.support import loki_wire
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping
 
 SECOND = 10**9
@@ -179,7 +180,12 @@ class FakeLoki:
     """Start with `async with FakeLoki() as loki`; `loki.url` is the base URL."""
 
     def __init__(
-        self, limits: Limits | None = None, *, now_ns: Callable[[], int] = time.time_ns, host: str = "127.0.0.1"
+        self,
+        limits: Limits | None = None,
+        *,
+        now_ns: Callable[[], int] = time.time_ns,
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.limits = limits if limits is not None else Limits()
         self.now_ns = now_ns
@@ -190,6 +196,7 @@ class FakeLoki:
         self._streams: dict[str, dict[str, _Stream]] = {}
         self._buckets: dict[str, _Bucket] = {}
         self._host = host
+        self._tls = tls
         self._port = 0
         self._runner: web.AppRunner | None = None
         self._stopping = asyncio.Event()
@@ -206,7 +213,7 @@ class FakeLoki:
 
     @property
     def url(self) -> str:
-        return f"http://{self._host}:{self._port}"
+        return f"{'https' if self._tls else 'http'}://{self._host}:{self._port}"
 
     async def start(self) -> None:
         """Listen; after `stop` at the same port, with everything that was stored."""
@@ -216,7 +223,7 @@ class FakeLoki:
         app.router.add_get("/ready", self._ready)
         self._runner = web.AppRunner(app, auto_decompress=False, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port, reuse_address=True)
+        site = web.TCPSite(self._runner, self._host, self._port, reuse_address=True, ssl_context=self._tls)
         await site.start()
         self._port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
 
@@ -238,6 +245,11 @@ class FakeLoki:
         for stream in self._matching(tenant, labels):
             found.extend(stream.entries)
         return sorted(found, key=lambda entry: entry.ns)
+
+    def stream(self, labels: Mapping[str, str], tenant: str = "fake") -> list[Entry]:
+        """Return the entries of the stream with exactly these labels, ascending in time."""
+        (stream,) = (stream for stream in self._matching(tenant, labels) if stream.labels == labels)
+        return sorted(stream.entries, key=lambda entry: entry.ns)
 
     def lines(self, tenant: str = "fake", **labels: str) -> list[str]:
         return [entry.line for entry in self.entries(tenant, **labels)]

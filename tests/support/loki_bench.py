@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ class LokiBench:
         max_bytes: int = 64 << 20,
         push_bytes: int = 256 << 10,
         max_wait: float = 1.0,
+        chance: random.Random | None = None,
         **config: Any,
     ) -> None:
         self.loki = loki if loki is not None else FakeLoki(limits, now_ns=virtual_time.now_ns)
@@ -67,6 +69,7 @@ class LokiBench:
             spool=self.spool,
             clock=virtual_time.clock,
             wall=virtual_time.wall,
+            chance=(chance or random.Random(1)).random,
         )
 
     async def put(self, made: Sequence[Record]) -> None:
