@@ -92,6 +92,21 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--port", type=int, default=None, help="port to serve on (default: 9180, or a free one)")
     demo.set_defaults(act=_demo)
 
+    inject = commands.add_parser("inject", help="add the sidecar to the workloads of a YAML stream")
+    inject.add_argument("-f", "--file", default="-", metavar="FILE", help="manifests; `-` for stdin (default)")
+    _configured(inject)
+    inject.add_argument("--image", default="", metavar="IMAGE", help="image of the sidecar")
+    inject.add_argument("--log-mode", default="", choices=("auto", "cri", "api", "file", "fifo"))
+    inject.add_argument("-n", "--namespace", default="default", help="namespace of workloads that name none")
+    inject.add_argument("--all", action="store_true", help="every workload, not only those that opt in")
+    inject.add_argument("--check", action="store_true", help="write nothing; exit 3 when something would change")
+    inject.add_argument("-o", "--output", default="yaml", choices=("yaml", "patch"))
+    inject.set_defaults(act=_inject)
+
+    injector = commands.add_parser("injector", help="the admission webhook server")
+    _configured(injector)
+    injector.set_defaults(act=_injector)
+
     replay = commands.add_parser("replay", help="send dead letters or records again")
     replay.add_argument("files", nargs="+", metavar="FILE", help="NDJSON of dead letters or records")
     _configured(replay)
@@ -152,6 +167,26 @@ def _demo(options: argparse.Namespace) -> int:
     from sidecar import demo  # noqa: PLC0415
 
     return demo.run(options.seconds, options.port)
+
+
+def _inject(options: argparse.Namespace) -> int:
+    from sidecar.injector import manifests  # noqa: PLC0415
+
+    config = manifests.configured(_load(options).config.injector, image=options.image, log_mode=options.log_mode)
+    asked = manifests.Asked(
+        file=options.file,
+        namespace=options.namespace,
+        everything=options.all,
+        check=options.check,
+        output=options.output,
+    )
+    return manifests.run(asked, config)
+
+
+def _injector(options: argparse.Namespace) -> int:
+    from sidecar.injector import webhook  # noqa: PLC0415
+
+    return webhook.run(_load(options).config.injector)
 
 
 def _replay(options: argparse.Namespace) -> int:

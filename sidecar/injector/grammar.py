@@ -43,7 +43,8 @@ def millionths(text: str) -> int:
     """Return the number that a quantity such as "64Mi" or "25m" stands for, times a million. It must match QUANTITY."""
     number = text.rstrip("mkMGTKi")
     whole, _, decimals = number.partition(".")
-    return int(whole + decimals.ljust(3, "0")) * _UNITS[text[len(number) :]] // 1000
+    scale: int = _UNITS[text[len(number) :]]
+    return int(whole + decimals.ljust(3, "0")) * scale // 1000
 
 
 def log_path(text: str) -> bool:

@@ -1,0 +1,261 @@
+"""`sidecar inject`: the same decision as the webhook's, for the workloads of a YAML stream.
+
+Promise: one decision function with the webhook, so that a Deployment injected here equals its pods injected there. What
+is not injected stays as it is, byte by byte; what is malformed is said with its line, and nothing is written. The
+permissions that reading over the API server needs are written behind the workloads.
+Refused: asking a cluster. What a namespace says is known only where it is part of the stream.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sidecar.errors import ConfigError, Problem
+from sidecar.injector import names, patch, workloads, yamlstream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sidecar import yamltree
+    from sidecar.injector.settings import Config
+
+EXIT_WOULD_CHANGE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How the command was called."""
+
+    file: str = "-"
+    namespace: str = "default"  # of what names none
+    everything: bool = False
+    check: bool = False
+    output: str = "yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One workload that gets the sidecar."""
+
+    name: str  # "Deployment/shop"
+    patch: list[dict[str, Any]]  # of the whole document
+    namespace: str
+    service_account: str
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What becomes of a stream."""
+
+    text: str
+    changes: list[Change]
+    warnings: list[str]
+
+
+def run(asked: Asked, config: Config) -> int:
+    """Inject, write, and return the exit code."""
+    name = "stdin" if asked.file == "-" else asked.file
+    data = sys.stdin.buffer.read() if asked.file == "-" else Path(asked.file).read_bytes()
+    stream, problems = yamlstream.decode(data, name)
+    if problems:
+        raise ConfigError(problems)
+    result = inject(stream, config, asked, name=name)
+    for warning in result.warnings:
+        print(f"sidecar: {warning}", file=sys.stderr)  # noqa: T201  a command's own words
+    if asked.check:
+        for change in result.changes:
+            print(f"sidecar: {change.name} would change", file=sys.stderr)  # noqa: T201
+        return EXIT_WOULD_CHANGE if result.changes else 0
+    if asked.output == "patch":
+        text = "".join(f"{json.dumps(change.patch, separators=(',', ':'))}\n" for change in result.changes)
+    else:
+        text = result.text
+    sys.stdout.buffer.write(text.encode())
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def inject(stream: str, config: Config, asked: Asked, *, name: str = "stdin") -> Result:
+    """Return the stream with the sidecar in its workloads. Raises ConfigError with everything that is malformed."""
+    documents = yamlstream.split(stream)
+    read = [yamlstream.read(document, name) for document in documents]
+    problems = [problem for _, found in read for problem in found]
+    roots = [root for root, _ in read]
+    namespaces = {} if problems else dict(_namespaces(roots))
+    injector = _Injector(config, asked, namespaces, name)
+    texts = []
+    for document, root in zip(documents, roots, strict=True):
+        interesting = not problems and any(_is_workload(item) for item in _items(root))
+        texts.append(injector.document(document) if interesting else document.text)
+    if problems or injector.problems:
+        raise ConfigError([*problems, *injector.problems])
+    text = "".join(texts)
+    present = {_identity(item) for root in roots for item in _items(root)}
+    for permission in permissions(injector.changes):
+        metadata = permission["metadata"]
+        if (permission["kind"], metadata["namespace"], metadata["name"]) not in present:
+            text += ("" if text.endswith("\n") or not text else "\n") + yamlstream.dump(permission)
+    return Result(text, injector.changes, injector.warnings)
+
+
+def permissions(changes: list[Change]) -> Iterator[dict[str, Any]]:
+    """Return what lets sidecars of mode `api` read logs: `get` of `pods/log` and nothing else, per service account."""
+    accounts = sorted({(change.namespace, change.service_account) for change in changes if change.mode == "api"})
+    yield from (role(namespace) for namespace in sorted({namespace for namespace, _ in accounts}))
+    yield from (binding(namespace, account) for namespace, account in accounts)
+
+
+def role(namespace: str) -> dict[str, Any]:
+    """Return the Role of sidecars that read over the API server."""
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": _metadata(names.ROLE, namespace),
+        "rules": [{"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]}],
+    }
+
+
+def binding(namespace: str, service_account: str) -> dict[str, Any]:
+    """Return what gives that Role to one service account; one object each, so that none overwrites another's."""
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": _metadata(f"{names.ROLE}-{service_account}", namespace),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": names.ROLE},
+        "subjects": [{"kind": "ServiceAccount", "name": service_account, "namespace": namespace}],
+    }
+
+
+def _metadata(name: str, namespace: str) -> dict[str, Any]:
+    return {"name": name, "namespace": namespace, "labels": {"app.kubernetes.io/name": "gin-sidecar"}}
+
+
+class _Injector:
+    """Goes through the documents with workloads and keeps what there is to say about them."""
+
+    def __init__(self, config: Config, asked: Asked, namespaces: dict[str, dict[str, str]], name: str) -> None:
+        self._config = config
+        self._asked = asked
+        self._namespaces = namespaces
+        self._name = name
+        self.changes: list[Change] = []
+        self.warnings: list[str] = []
+        self.problems: list[Problem] = []
+
+    def document(self, document: yamlstream.Document) -> str:
+        """Return the text of a document, changed where one of its workloads is."""
+        place = f"{self._name} line {document.line}"
+        try:
+            editable = yamlstream.Editable(document)
+        except yamlstream.TooLarge:
+            self.problems.append(Problem(place, "too large with its aliases written out"))
+            return document.text
+        root = editable.value
+        items = root.get("items") if _is_list(root.get("kind")) else None
+        todo = [(f"/items/{at}", one) for at, one in enumerate(items)] if isinstance(items, list) else [("", root)]
+        changed = False
+        for prefix, manifest in todo:
+            if isinstance(manifest, dict) and (change := self._workload(manifest, prefix, place)):
+                editable.add(change.patch)
+                self.changes.append(change)
+                changed = True
+        return editable.text() if changed else document.text
+
+    def _workload(self, manifest: dict[str, Any], prefix: str, place: str) -> Change | None:
+        path = workloads.template_path(manifest)
+        if path is None:
+            return None
+        said = manifest.get("metadata")
+        metadata: dict[str, Any] = said if isinstance(said, dict) else {}
+        name = f"{manifest['kind']}/{metadata.get('name') or metadata.get('generateName') or '?'}"
+        pod: Any = manifest
+        for part in path:
+            pod = pod.get(part) if isinstance(pod, dict) else None
+        namespace = metadata.get("namespace") or self._asked.namespace
+        labels = self._namespaces.get(namespace, {})
+        selected = self._asked.everything or labels.get(names.INJECT) == "true"
+        decision = patch.plan(
+            pod,
+            self._config,
+            namespace=namespace,
+            auto="api" if labels.get(names.POD_SECURITY) in names.NO_HOST_PATH else "cri",
+            selected=selected,
+            workload=_owner(manifest, metadata) if path else None,
+        )
+        if decision.reason == "malformed_pod":
+            if selected or _mentions(pod):
+                self.problems += [Problem(f"{place}: {name}", warning) for warning in decision.warnings]
+            return None
+        self.warnings += [f"{name}: {warning.removeprefix('gin-sidecar: ')}" for warning in decision.warnings]
+        if not decision.injected:
+            return None
+        at = prefix + "".join(f"/{part}" for part in path)
+        operations = [{**operation, "path": at + operation["path"]} for operation in decision.patch]
+        account = pod["spec"].get("serviceAccountName") or pod["spec"].get("serviceAccount") or "default"
+        return Change(name, operations, namespace, str(account), decision.mode)
+
+
+def configured(config: Config, *, image: str, log_mode: str) -> Config:
+    """Return the settings with what the command line says. Raises ConfigError."""
+    if image:
+        if any(character.isspace() for character in image):
+            raise ConfigError([Problem("--image", 'expected an image such as "registry.example/gin-sidecar:v1.2.0"')])
+        config = replace(config, image=image)
+    return replace(config, defaults=replace(config.defaults, log_mode=log_mode)) if log_mode else config
+
+
+def _owner(manifest: dict[str, Any], metadata: dict[str, Any]) -> workloads.Workload:
+    name = metadata.get("name") or (metadata.get("generateName") or "").removesuffix("-")
+    return workloads.Workload(manifest["kind"], name if isinstance(name, str) else "")
+
+
+def _mentions(pod: Any) -> bool:  # noqa: ANN401  whatever JSON holds
+    """Say whether a pod that is not made as one has our label all the same."""
+    metadata = pod.get("metadata") if isinstance(pod, dict) else None
+    labels = metadata.get("labels") if isinstance(metadata, dict) else None
+    return isinstance(labels, dict) and names.INJECT in labels
+
+
+def _is_list(kind: object) -> bool:
+    return isinstance(kind, str) and kind.endswith("List")
+
+
+def _items(root: yamltree.Node) -> list[dict[str, yamltree.Node]]:
+    """Return the objects of a document: itself, or the items of a List."""
+    if not isinstance(root.value, dict):
+        return []
+    kind, items = root.value.get("kind"), root.value.get("items")
+    if kind is not None and _is_list(kind.value) and items is not None and isinstance(items.value, list):
+        return [item.value for item in items.value if isinstance(item.value, dict)]
+    return [root.value]
+
+
+def _text(item: dict[str, yamltree.Node], *path: str) -> str:
+    node: Any = item
+    for part in path:
+        member = node.get(part) if isinstance(node, dict) else None
+        node = member.value if member is not None else None
+    return node if isinstance(node, str) else ""
+
+
+def _is_workload(item: dict[str, yamltree.Node]) -> bool:
+    version, kind = _text(item, "apiVersion"), _text(item, "kind")
+    return workloads.template_path({"apiVersion": version, "kind": kind}) is not None
+
+
+def _identity(item: dict[str, yamltree.Node]) -> tuple[str, str, str]:
+    return _text(item, "kind"), _text(item, "metadata", "namespace"), _text(item, "metadata", "name")
+
+
+def _namespaces(roots: list[yamltree.Node]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Return the labels of the namespaces that are part of the stream."""
+    for root in roots:
+        for item in _items(root):
+            if _text(item, "kind") == "Namespace" and _text(item, "apiVersion") == "v1":
+                known = (names.INJECT, names.POD_SECURITY)
+                yield _text(item, "metadata", "name"), {n: _text(item, "metadata", "labels", n) for n in known}
