@@ -102,18 +102,15 @@ class Normalizer:
         for index, value in enumerate(values):
             if value is None:
                 stamp = stamps[index] if stamps else now
-                records[index] = self._text(texts[index], lines.kinds.get(index), lines.marks.get(index), stamp, out)
+                record = self._text(texts[index], lines.kinds.get(index), lines.marks.get(index), stamp, out)
+                records[index] = _counted(record, out)
             else:
                 by_shape.setdefault(tuple(value), []).append(index)
         for indexes in by_shape.values():
             self._objects(indexes, texts, values, stamps or now, bool(hiding), records, out)
 
         # only now is every index filled: objects were read shape by shape
-        done: list[Record] = records  # type: ignore[assignment]
-        out.records = done
-        out.outcomes.update([record.outcome for record in done])
-        out.formats.update([record.format for record in done])
-        out.levels.update([record.level for record in done])
+        out.records = records  # type: ignore[assignment]
         return out
 
     def finish(self) -> Normalized:
@@ -192,7 +189,7 @@ class Normalizer:
             value = values[index]
             if value is not None:
                 stamp = stamps if isinstance(stamps, int) else stamps[index]
-                records[index] = self._object(texts[index], value, stamp, index in secret, out)
+                records[index] = _counted(self._object(texts[index], value, stamp, index in secret, out), out)
 
     def _columns(
         self,
@@ -219,6 +216,9 @@ class Normalizer:
         )
         for index, time_ns, level, service_name, trace_id, span_id in rows:
             records[index] = Record(time_ns, valid, form, level, service_name, trace_id, span_id, texts[index])
+        out.outcomes[valid] += len(indexes)
+        out.formats[form] += len(indexes)
+        out.levels.update(columns["level"])
         if plan.counts:
             self._requests.observe_columns(form, columns, trace_ids, out)
 
@@ -323,6 +323,13 @@ class Normalizer:
             orjson.dumps(record),
             remaining,
         )
+
+
+def _counted(record: Record, out: Normalized) -> Record:
+    out.outcomes[record.outcome] += 1
+    out.formats[record.format] += 1
+    out.levels[record.level] += 1
+    return record
 
 
 def parse(text: bytes) -> Fields | None:

@@ -17,6 +17,7 @@ from sidecar.units import Reading, Sticky, Unit
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Callable, Iterable
     from typing import Any, Protocol
 
     from sidecar import plans
@@ -254,17 +255,23 @@ class Requests:
             self._observe_rows(form, columns, trace_ids, out)
             return
         self._latest = (form, columns)
-        groups = out.requests
-        for method, route, path, status, ms, trace_id in zip(
-            methods, routes, paths, statuses, durations, trace_ids, strict=True
-        ):
-            key = (method, route, "", status) if route else (method, "", path, status)
+        if all(routes):
+            keys: Iterable[RequestKey] = zip(methods, routes, blank, statuses, strict=True)
+        else:
+            keys = [
+                (method, route, "" if route else path, status)
+                for method, route, path, status in zip(methods, routes, paths, statuses, strict=True)
+            ]
+        # Two bound methods a group: looking them up for every line takes as long as all the rest of this loop.
+        adders: dict[RequestKey, tuple[Callable[[float], None], Callable[[str], None]]] = {}
+        for key, ms, trace_id in zip(keys, durations, trace_ids, strict=True):
             try:
-                group = groups[key]
+                add_duration, add_trace_id = adders[key]
             except KeyError:
-                group = groups[key] = RequestGroup()
-            group.durations.append(ms)
-            group.trace_ids.append(trace_id)
+                group = out.requests.setdefault(key, RequestGroup())
+                add_duration, add_trace_id = adders[key] = group.durations.append, group.trace_ids.append
+            add_duration(ms)
+            add_trace_id(trace_id)
 
     def _observe_rows(self, form: str, columns: dict[str, list[Any]], trace_ids: list[str], out: Sums) -> None:
         """Count row by row: a duration is out of range, or the service logs requests in several formats."""
