@@ -56,7 +56,7 @@ class Report:
                 "records": self.outcomes.total(),
                 "blank": self.blank,
                 "joined": self.joined,
-                "outcomes": {outcome: self.outcomes[outcome] for outcome in Outcome},
+                "outcomes": {outcome.value: self.outcomes[outcome] for outcome in Outcome},
                 "violations": [
                     {"field": name, "rule": rule, "count": each.count, "lines": each.lines, "example": each.example}
                     for (name, rule), each in self._worst_first()

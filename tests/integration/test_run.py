@@ -312,3 +312,16 @@ async def test_every_metric_of_the_contract_exists_at_the_first_scrape():
     for family in families:
         assert f"# TYPE {family}\n" in metrics.text, family
         assert f"# HELP {family.split()[0]} " in metrics.text, family
+
+
+async def test_healthcheck_asks_the_running_sidecar():
+    async with Sidecar() as sidecar:
+        port = sidecar.address.rsplit(":", 1)[1]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "sidecar", "healthcheck", "--set", f"http.port={port}"
+        )
+
+        assert await process.wait() == 0
+
+        sidecar.end_input()
+        await sidecar.finish()
