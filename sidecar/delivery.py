@@ -116,7 +116,7 @@ class Delivery:
         self._clock = clock
         self._wall = wall
         self._backlog = backlog.Backlog(
-            enough_bytes=batch_bytes, max_wait=max_wait, settle=sink.settle, wall=wall, spool=spool
+            enough_bytes=min(batch_bytes, max_bytes // 2), max_wait=max_wait, settle=sink.settle, wall=wall, spool=spool
         )
         self._outbox: outbox.Outbox[_Group] = outbox.Outbox(chance)
         self._groups: dict[_Group, None] = {}  # encoded and not done, oldest first
@@ -124,6 +124,7 @@ class Delivery:
         if self._pending:  # what a former process left is offered again: the accounts begin with this one
             telemetry.sink_offered(sink.name, self._pending)
         self._ended = False
+        self._pressed = False  # the pump waits: what has come together so far must do
         self._stir = asyncio.Event()  # something for run() to look at
         self._room = asyncio.Event()  # something for put() to look at
         self._last_success: float | None = None
@@ -145,8 +146,11 @@ class Delivery:
             if self._policy == "drop":
                 self._drop(batch, "the queue is full")
                 return
+            self._pressed = True
+            self._stir.set()
             self._room.clear()
             await self._room.wait()
+        self._pressed = False
         if self._backlog.admit(item):
             self._stir.set()
         else:
@@ -214,7 +218,7 @@ class Delivery:
         if parcel is not None:
             await self._send(parcel)
             await asyncio.sleep(0)  # a sink that never waits must not keep the loop to itself
-        elif not self._outbox.resting(now) and (self._backlog.due(now) or (self._ended and len(self._backlog))):
+        elif not self._outbox.resting(now) and self._due(now):
             self._encode_group()
         elif self._ended and not len(self._backlog) and not len(self._outbox) and not self._backlog.behind:
             return False
@@ -223,6 +227,9 @@ class Delivery:
                 self._outbox.caught_up()  # what waits, if anything, has only just come in
             await self._pause(now)
         return True
+
+    def _due(self, now: float) -> bool:
+        return self._backlog.due(now) or (len(self._backlog) > 0 and (self._ended or self._pressed))
 
     async def _sync_when_due(self, spool: Spool) -> None:
         due = self._backlog.sync_at()

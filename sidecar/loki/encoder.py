@@ -7,7 +7,6 @@ so that a part of a push carries its entries exactly as the whole did. What had 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import accumulate
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -71,7 +70,7 @@ class Encoder:
             if ascending != settled:
                 order = sorted(range(len(mine)), key=settled.__getitem__)
                 ordered = [mine[index] for index in order]
-            for start, end in _cuts(wire.weights(ordered), self.max_bytes):
+            for start, end in wire.cuts(ordered, self.max_bytes):
                 pushes.append(self.push(stream, ordered[start:end], ascending[start:end], plain=self.plain))
         return pushes
 
@@ -121,8 +120,8 @@ class Encoder:
     ) -> Iterator[tuple[streams.Stream, Sequence[Record], list[int]]]:
         """Yield each stream with its records and their times."""
         services = set(map(_service_name, records))
-        invalid = sum([record.outcome is Outcome.INVALID for record in records])
-        if len(services) == 1 and invalid in (0, len(records)):
+        invalid = [record for record in records if record.outcome is Outcome.INVALID]
+        if len(services) == 1 and (not invalid or len(invalid) == len(records)):
             yield self._stream(services.pop(), valid=not invalid, count=len(records)), records, list(times)
             return
         found: dict[str, tuple[streams.Stream, list[int]]] = {}
@@ -143,20 +142,3 @@ class Encoder:
         if total > (known := self._adjustments.get(rule, 0)):
             self._telemetry.sink_adjusted(self._sink, rule, total - known)
             self._adjustments[rule] = total
-
-
-def _cuts(weights: Sequence[int], max_bytes: int) -> Iterator[tuple[int, int]]:
-    """Yield the index ranges of pushes that stay below the bound, of about equal weight; one record always fits."""
-    total = sum(weights)
-    if total <= max_bytes:
-        if weights:
-            yield 0, len(weights)
-        return
-    share = total / -(-total // max_bytes)
-    start = begin = 0
-    for index, end in enumerate(accumulate(weights)):
-        before = end - weights[index]
-        if index > start and (end - begin > max_bytes or before - begin >= share):
-            yield start, index
-            start, begin = index, before
-    yield start, len(weights)

@@ -3,7 +3,7 @@
 Cheaper for Loki to read than JSON, dearer for us to write. Loki takes protobuf in snappy's block format only, and
 takes a block that consists of one literal, so no snappy library is needed; gzip around it makes it small.
 Promise: the same as `wire`: equal pushes are equal bytes.
-Measured per entry of 360 bytes: 2.0 µs to write and 0.7 µs gzip (JSON: 0.9 and 0.7 µs).
+Measured per entry of 366 bytes: 8 µs in all, where JSON takes 2.
 """
 
 from __future__ import annotations
@@ -30,14 +30,27 @@ _LITERAL = b"\xfc"  # snappy: a literal whose length, minus one, follows in four
 def body(stream: Stream, made: Sequence[Entry]) -> bytes:
     """Return the bytes of one push."""
     adapter = [_FIELD_1, _sized(stream.key.encode())]
+    heads: dict[tuple[str, int], bytes] = {}  # all of a pair but its value, by name and length of the value
     for stamp, line, metadata in made:
         seconds, nanos = divmod(int(stamp), 10**9)
         time = b"\x08" + varint(seconds) + (_NANOS + varint(nanos) if nanos else b"")
-        entry = [_FIELD_1, _sized(time), _FIELD_2, _sized(line.encode())]
+        text = line.encode()
+        parts = [_FIELD_1, varint(len(time)), time, _FIELD_2, varint(len(text)), text]
+        size = sum(map(len, parts))
         for name, value in metadata.items():
-            entry += _FIELD_3, _sized(_FIELD_1 + _sized(name.encode()) + _FIELD_2 + _sized(value.encode()))
-        adapter += _FIELD_2, _sized(b"".join(entry))
+            data = value.encode()
+            head = heads.get((name, len(data)))
+            if head is None:
+                head = heads[name, len(data)] = _pair_head(name.encode(), len(data))
+            parts += head, data
+            size += len(head) + len(data)
+        adapter += _FIELD_2, varint(size), *parts
     return igzip.compress(snappy_block(_FIELD_1 + _sized(b"".join(adapter))), 1, mtime=0)
+
+
+def _pair_head(name: bytes, size: int) -> bytes:
+    head = _FIELD_1 + _sized(name) + _FIELD_2 + varint(size)
+    return _FIELD_3 + varint(len(head) + size) + head
 
 
 def snappy_block(data: bytes) -> bytes:
@@ -49,6 +62,8 @@ def varint(number: int) -> bytes:
     """Return a number ≥ 0 as protobuf and snappy write it."""
     if number < 0x80:
         return _ONE_BYTE[number]
+    if number < 0x4000:
+        return bytes((number & 0x7F | 0x80, number >> 7))
     parts = bytearray()
     while number > 0x7F:
         parts.append(number & 0x7F | 0x80)

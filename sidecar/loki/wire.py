@@ -3,12 +3,15 @@
 One stream, because Loki answers 204 when a stream it rejected is followed by one it took. Promise: the same records,
 times and stream always give the same bytes; every text is valid Unicode; metadata is strings with ASCII keys only;
 a line longer than Loki takes is cut between characters into parts that say `part: i/n`, never refused, never cut off.
-Measured per entry of 360 bytes, JSON: 0.9 µs to write, 0.7 µs gzip level 1 with ISA-L (zlib level 1: 3.4 µs).
+Measured per entry of 366 bytes, JSON: 0.6 µs to collect, 0.4 µs to write, 0.7 µs gzip level 1 with ISA-L, which comes
+out a tenth smaller than zlib's level 1 and takes a fifth of its 3.3 µs.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import accumulate
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -16,7 +19,7 @@ import orjson
 from isal import igzip
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from sidecar.loki.streams import Stream
     from sidecar.model import Record
@@ -25,8 +28,9 @@ MAX_LINE_BYTES = 262144  # Loki's max_line_size
 MAX_REQUEST_BYTES = (3 << 20) - (64 << 10)  # weight of one request; Loki's own hop takes 4 MiB and adds to each entry
 _VIOLATIONS = 10
 _VIOLATION_CHARACTERS = 512
-_OVERHEAD = 64  # what Loki adds to an entry when it re-encodes it: detected_level, labels, framing
-_METADATA = 160  # trace_id, span_id, detected_level, format with their names
+# What an entry weighs beside its line: its metadata, and what Loki adds when it re-encodes it (about 27 bytes).
+_OVERHEAD = 224
+_INVALID_OVERHEAD = 1280  # a violation of 512 characters may be 2 bytes each; rarely near that
 _MOVED_NS = 1_000_000  # a time that is further off than separating equals can have moved it was clamped
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -35,15 +39,29 @@ Entry = tuple[str, str, dict[str, str]]  # time in ns, line, structured metadata
 
 _line = attrgetter("line")
 _time = attrgetter("time_ns")
-_violations = attrgetter("violations")
+
+
+def cuts(records: Sequence[Record], max_bytes: int) -> Iterator[tuple[int, int]]:
+    """Yield the index ranges of pushes below the bound, of about equal weight; one record always fits."""
+    sizes = weights(records)
+    total = sum(sizes)
+    if total <= max_bytes:
+        if sizes:
+            yield 0, len(sizes)
+        return
+    share = total / -(-total // max_bytes)
+    start = begin = 0
+    for index, end in enumerate(accumulate(sizes)):
+        before = end - sizes[index]
+        if index > start and (end - begin > max_bytes or before - begin >= share):
+            yield start, index
+            start, begin = index, before
+    yield start, len(sizes)
 
 
 def weights(records: Sequence[Record]) -> list[int]:
     """Return how much of a request each record may take, decoded, metadata and Loki's own additions included."""
-    return [
-        len(record.line) + (_OVERHEAD + _METADATA if not record.violations else 2 * _VIOLATION_CHARACTERS)
-        for record in records
-    ]
+    return [len(record.line) + (_INVALID_OVERHEAD if record.violations else _OVERHEAD) for record in records]
 
 
 def entries(
@@ -55,34 +73,38 @@ def entries(
     max_line_bytes: int = MAX_LINE_BYTES,
 ) -> list[Entry]:
     """Return the entries of records that belong to one stream, in the order given; `plain` leaves out metadata."""
-    longest = max(map(len, map(_line, records)))
-    ordinary = not plain and not stream.overflow and longest <= max_line_bytes
+    lines = list(map(_line, records))
     own_times = list(map(_time, records))  # the very same objects, as a rule: comparing them costs nothing
-    if ordinary and not any(map(_violations, records)) and (times == own_times or all(map(_unmoved, records, times))):
+    if (
+        not plain
+        and not stream.overflow
+        and max(map(len, lines)) <= max_line_bytes
+        and (times == own_times or all(map(_unmoved, records, times)))
+    ):
         stamps = orjson.dumps(times)[1:-1].decode().split(",")
         try:
             return [
                 (
                     stamp,
-                    record.line.decode(),
+                    line.decode(),
                     {
                         "trace_id": record.trace_id,
                         "span_id": record.span_id,
                         "detected_level": record.level,
                         "format": record.format,
                     }
-                    if record.span_id and record.trace_id
+                    if record.span_id and record.trace_id and not record.violations
                     else _metadata(record),
                 )
-                for stamp, record in zip(stamps, records, strict=True)
+                for stamp, line, record in zip(stamps, lines, records, strict=True)
             ]
         except UnicodeDecodeError:
             pass  # below, line by line
     made: list[Entry] = []
     for record, time in zip(records, times, strict=True):
-        line = record.line.decode(errors="replace")
+        text = record.line.decode(errors="replace")
         metadata = {} if plain else _all_metadata(record, time, stream)
-        made.extend(_parts(str(time), line, metadata, max_line_bytes, plain=plain))
+        made.extend(_parts(str(time), text, metadata, max_line_bytes, plain=plain))
     return made
 
 
@@ -92,33 +114,35 @@ def json_body(stream: Stream, made: Sequence[Entry]) -> bytes:
     return igzip.compress(orjson.dumps(document), 1, mtime=0)
 
 
-def metadata_size(record: Record, time: int, stream: Stream) -> tuple[int, int]:
-    """Return how many pairs of metadata a record has, and how many bytes they take as Loki counts."""
-    pairs = _all_metadata(record, time, stream)
-    return len(pairs), sum(len(name) + len(value.encode(errors="replace")) for name, value in pairs.items())
-
-
 def _unmoved(record: Record, time: int) -> bool:
     return -_MOVED_NS < time - record.time_ns < _MOVED_NS
 
 
 def _metadata(record: Record) -> dict[str, str]:
+    rest = _shared(record.level, record.format, record.violations)
+    if not record.trace_id and not record.span_id:
+        return rest
     metadata = {}
     if record.trace_id:
         metadata["trace_id"] = record.trace_id
     if record.span_id:
         metadata["span_id"] = record.span_id
-    metadata["detected_level"] = record.level
-    metadata["format"] = record.format
+    return metadata | rest
+
+
+@lru_cache(maxsize=512)
+def _shared(level: str, name: str, violations: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Return the metadata that many records have in common. Not to be changed."""
+    metadata = {"detected_level": level, "format": name}
+    if violations:
+        shown = ",".join(f"{field}:{rule}" for field, rule in violations[:_VIOLATIONS])
+        # A field is what the line calls it: any text, hence made valid Unicode and bounded.
+        metadata["violation"] = shown.encode(errors="replace").decode()[:_VIOLATION_CHARACTERS]
     return metadata
 
 
 def _all_metadata(record: Record, time: int, stream: Stream) -> dict[str, str]:
-    metadata = _metadata(record)
-    if record.violations:
-        shown = ",".join(f"{field}:{rule}" for field, rule in record.violations[:_VIOLATIONS])
-        # A field is what the line calls it: any text, hence made valid Unicode and bounded.
-        metadata["violation"] = shown.encode(errors="replace").decode()[:_VIOLATION_CHARACTERS]
+    metadata = _metadata(record).copy()
     if not _unmoved(record, time):
         metadata["original_timestamp"] = _show_time(record.time_ns)
     if stream.overflow:

@@ -256,6 +256,16 @@ async def test_block_makes_the_pump_wait_until_there_is_room():
 
 
 @virtual
+async def test_a_pump_that_waits_makes_waiting_for_company_end():
+    """Otherwise a small bound and a long `max_wait` would stand still together."""
+    bench = Bench(max_bytes=1200, max_wait=3600.0, batch_bytes=100_000)
+
+    async with bench.running():
+        await bench.put(1, 2, 2, 2)
+        assert asyncio.get_running_loop().time() < 1
+
+
+@virtual
 async def test_a_batch_larger_than_the_bound_still_fits_alone():
     bench = Bench(max_bytes=10)
 
