@@ -81,8 +81,8 @@ class Block:
         return len(self.texts) == 1 and self.held is None and not self.split
 
 
-# Any number of colour sequences. Patterns that a terminal writer colours have it wherever it may put one.
-_C = rb"(?:\x1b\[[0-9;]*m)*"
+# Colour sequences, wherever a terminal writer may put some: as many as anybody writes, or hostile lines would cost.
+_C = rb"(?:\x1b\[[0-9;]*m){0,8}"
 _STD = rb"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d+)?"  # the head of package log
 _PREFIXED = rb"(?:[\w.\-/\[\]]{1,30}:? )?" + _STD
 _ZAP = rb"[^\t]{4,40}\t" + _C + rb"(?i:debug|info|warn|error|dpanic|panic|fatal|level\(-?\d+\))" + _C + rb"\t"
@@ -226,10 +226,6 @@ def _frame(block: Block, text: bytes) -> Verdict:
     return Verdict.HOLD if _STACK_OF(text) else Verdict.END
 
 
-def _frame_or_place(text: bytes) -> object:
-    return text.startswith(b"\t") or _STACK_OF(text)
-
-
 def _http_panic(block: Block, text: bytes) -> Verdict:
     if block.phase:
         return _frame(block, text)
@@ -261,7 +257,7 @@ def _zap(block: Block, text: bytes) -> Verdict:
 
 
 def _zerolog(_block: Block, text: bytes) -> Verdict:
-    if _ZEROLOG_FIELDS(_ANSI.sub(b"", text)):
+    if _ZEROLOG_FIELDS(_ANSI.sub(b"", text[:256])):
         return Verdict.LAST
     return Verdict.END if begins(text) else Verdict.TAKE
 
@@ -295,7 +291,7 @@ _FATAL = Rule(Kind.GO_FATAL, _dying)
 _RUNTIME = Rule(Kind.GO_FATAL, _runtime, _runtime_more)
 _SIGNAL = Rule(Kind.GO_SIGQUIT, _dying, _program_counter)
 _RACE = Rule(Kind.GO_RACE, _race, _race_headline)
-_TRACE = Rule(Kind.GO_TRACE, _frame, _frame_or_place)
+_TRACE = Rule(Kind.GO_TRACE, _frame)
 _SERVING = Rule(Kind.HTTP_PANIC, _http_panic)
 _ZAP_STACK = Rule(Kind.ZAP_STACK, _zap, _ZAP_FRAME)
 _ZEROLOG_BLOCK = Rule(Kind.ZEROLOG_ERRORS, _zerolog)
@@ -313,7 +309,7 @@ _HASH, _TAB = b"#\t"
 def open_any(text: bytes) -> Rule | None:
     """Return the rule of the block that a line opens, whatever its first byte is.
 
-    One byte is looked for first, and `find` stands where `in` reads better, which first tries bytes as a number: 0.1 µs.
+    One byte is looked for first, and `find` stands where `in` reads better, which tries bytes as a number first: 0.1 µs
     """
     if _HASH in text and text.find(b"Error #") >= 0:
         if _ZEROLOG_ERRORS(text):

@@ -35,7 +35,7 @@ class Encoding(StrEnum):
 
 # What may stand around the content of one physical line. The CRI prefix is bounded by its pattern (108 bytes); docker
 # cuts content at 16 KiB, at most 6 bytes each once escaped, and may add attributes.
-_AROUND = {Encoding.PLAIN: 1, Encoding.CRI: 128, Encoding.DOCKER: 128 << 10}
+_AROUND = {Encoding.PLAIN: 0, Encoding.CRI: 128, Encoding.DOCKER: 128 << 10}
 
 _TIME = rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)"
 _CRI = re.compile(_TIME + rb" (stdout|stderr) ([^ \n]{1,64}) ")
@@ -71,7 +71,7 @@ def _fraction_ns(digits: bytes) -> int:
 def _cut(head: bytes | bytearray, total: int, last: int, limit: int) -> tuple[bytes, int]:
     """Return a line's text and how many bytes it lost, given its head, its whole length and its last byte.
 
-    One carriage return before the end belongs to the newline. The head holds `limit` + 1 bytes where there are so many.
+    One carriage return before the end belongs to the newline. The head holds `limit` bytes where there are so many.
     """
     length = total - (last == _CR)
     return bytes(head[: min(length, limit)]), max(0, length - limit)
@@ -205,7 +205,7 @@ class Framer:
             if lines.texts:
                 lines.marks.setdefault(0, Mark.PARTIAL)
         self._held_start = self._end or 0
-        for stream, line in sorted(self._joining.items(), key=lambda item: item[1].start):
+        for stream, line in self._joining.items():  # in the order in which they began
             lines.marks[len(lines.texts)] = Mark.PARTIAL
             self._finish(lines, stream, line)
         self._joining.clear()
@@ -343,7 +343,6 @@ class Framer:
                 self._stamp = base + _fraction_ns(match[2] or b"")
                 size = total - match.end()
                 content = bytes(head[match.end() :])
-                last = last if size else -1
                 ends = not _partial(match[5])
                 self._piece(lines, _STREAMS[match[4]], self._stamp, start, content, size, last, ends=ends)
                 return
@@ -372,7 +371,7 @@ class Framer:
                 self._emit(lines, stream, stamp, start, *_cut(content, total, last, self._limit))
                 return
             line = self._joining[stream] = _Joining(stamp, start)
-        line.head.add(content, self._limit + 1, total, last)
+        line.head.add(content, self._limit, total, last)
         line.pieces += 1
         if ends:
             del self._joining[stream]

@@ -54,6 +54,11 @@ class Assembler:
         lines, index = self._block.origin
         return None if lines.starts is None else lines.starts[index]
 
+    @property
+    def pending_log(self) -> str:
+        """The log in which what is pending began; around a rotation not always the one that is read."""
+        return self._block.origin[0].log if self._block is not None else ""
+
     def feed(self, lines: Lines, now: float) -> Lines:
         """Take lines; return what is complete. The same object comes back where there was nothing to do."""
         texts = lines.texts
