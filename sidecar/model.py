@@ -58,6 +58,7 @@ class Lines:
     texts: list[bytes]
     streams: list[str] | str = ""  # one per text where the runtime tells (CRI, docker); else one for all
     stamps: list[int] | None = None  # the container runtime's time, ns since the epoch; None where there is none
+    log: str = ""  # the log they are from
     starts: list[int] | None = None  # where each text begins in its log; None while nobody needs it
     marks: dict[int, Mark] = field(default_factory=dict)  # index → mark; sparse
     kinds: dict[int, str] = field(default_factory=dict)  # index → kind of multi-line block; sparse

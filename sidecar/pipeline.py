@@ -88,7 +88,9 @@ class Pump:
         self._framers: dict[tuple[str, str], framing.Framer] = {}
         self._assemblers: dict[str, multiline.Assembler] = {}
         self._carried: dict[str, framing.Carried] = {}
-        self._log: str | None = None  # the log of the newest chunk: positions are in it
+        self._log = ""  # the log of the newest chunk: positions are in it
+        self._read = 0  # where that chunk ended
+        self._ended: dict[str, int] = {}  # logs that will not grow, with their end, until all of them is handed over
         self._newest_ns = 0  # time of the newest record
         self._heard = clock()  # when bytes last came
         self.alive = True
@@ -109,6 +111,7 @@ class Pump:
     async def _chunk(self, chunk: Chunk) -> None:
         self._heard = self._clock()
         self._log = chunk.start.log
+        self._read = chunk.start.offset + len(chunk.data)
         key = (chunk.start.log, chunk.stream)
         framer = self._framers.get(key)
         if framer is None:
@@ -122,14 +125,24 @@ class Pump:
         if chunk.end_of_log:
             # pieces of a line that the runtime finishes in the next generation of the log go with it
             self._carried[chunk.stream] = framer.carry()
-            await self._physical(framer.flush(), framer, chunk.stream)
             del self._framers[key]
+            self._ended[self._log] = self._read
+            await self._physical(framer.flush(), framer, chunk.stream)
+            self._finish_logs()
+
+    def _finish_logs(self) -> None:
+        """Open the last position of each log that has ended, once nothing pending began in it."""
+        begun = {each.pending_log for each in self._assemblers.values() if each.pending}
+        for log in self._ended.keys() - begun:
+            # it stands behind everything that was handed over of the log: reached when that is acknowledged
+            self._tracker.open(Position(log, self._ended.pop(log)), 0)
 
     async def _physical(self, lines: Lines, framer: framing.Framer, stream: str) -> None:
         """Assemble physical lines, a slice at a time."""
         if lines.lost_bytes:
             cut = sum(mark == "truncated" for mark in lines.marks.values())
             self._telemetry.lines_truncated(cut, lines.lost_bytes)
+        lines.log = self._log
         if self._source.resumable and lines.starts is None:
             lines.starts = framer.starts()
         count = len(lines.texts)
@@ -191,7 +204,9 @@ class Pump:
         self._observe(self._normalizer.finish())
 
     def _boundary(self) -> int:
-        return min((framer.boundary for (log, _), framer in self._framers.items() if log == self._log), default=0)
+        """Say up to where the log has been handed over, multi-line blocks aside."""
+        open_here = [framer.boundary for (log, _), framer in self._framers.items() if log == self._log]
+        return min(open_here, default=self._read)
 
     async def _logical(self, lines: Lines, boundary: int) -> None:
         """Turn logical lines into records, count them, and hand them to the sinks."""
@@ -204,8 +219,10 @@ class Pump:
             records = self._forwarded(result.records)
         else:
             records = []
-        starts = [a.pending_start for a in self._assemblers.values() if a.pending and a.pending_start is not None]
-        ack = self._tracker.open(Position(self._log or "", min([boundary, *starts])), len(self._outboxes))
+        parts = len(self._outboxes)
+        pending = [(each.pending_log, each.pending_start) for each in self._assemblers.values() if each.pending]
+        starts = [start for log, start in pending if log == self._log and start is not None]
+        ack = self._tracker.open(Position(self._log, min([boundary, *starts])), parts)
         if records:
             batch = Batch(records, ack)
             for outbox in self._outboxes:
@@ -213,6 +230,7 @@ class Pump:
         else:
             for _ in self._outboxes:
                 ack.done()
+        self._finish_logs()
         await asyncio.sleep(0)
 
     def _observe(self, result: Normalized) -> None:
@@ -235,9 +253,12 @@ class Pump:
         if withheld and self._on_invalid == "drop":
             self._telemetry.records_withheld("dropped_invalid", withheld)
         elif withheld and self._quarantine is not None:
+            by_reason: dict[str, list[Record]] = {}
             for record in records:
                 if record.outcome is Outcome.INVALID:
-                    self._quarantine.write([record], _reason(record))
+                    by_reason.setdefault(_reason(record), []).append(record)
+            for reason, bad in by_reason.items():
+                self._quarantine.write(bad, reason)
             self._telemetry.records_withheld("quarantined", withheld)
         return kept
 
@@ -261,6 +282,7 @@ def _part(lines: Lines, start: int, end: int) -> Lines:
     return Lines(
         lines.texts[start:end],
         streams=lines.streams if isinstance(lines.streams, str) else lines.streams[start:end],
+        log=lines.log,
         stamps=lines.stamps[start:end] if lines.stamps is not None else None,
         starts=lines.starts[start:end] if lines.starts is not None else None,
         marks={index - start: mark for index, mark in lines.marks.items() if start <= index < end},

@@ -99,3 +99,18 @@ def test_what_is_cut_from_long_lines_is_counted(data, limit, sizes):
     assert metrics.total("sidecar_lines_read_total") == len(pumped.records) + metrics.total(
         "sidecar_lines_joined_total"
     ) + metrics.total("sidecar_lines_skipped_total")
+
+
+@given(first=BYTES, second=BYTES, sizes=SIZES)
+def test_around_a_rotation_each_log_has_its_own_watermark(first, second, sizes):
+    old = cut(first, sizes, "old")
+    end = len(first)
+    chunks = [*old, Chunk(b"", Position("old", end), end_of_log=True), *cut(second, sizes, "new")]
+
+    pumped = pump(chunks)
+
+    assert_accounted_streams(pumped, first + second)
+    marks = pumped.tracker.watermarks
+    assert marks["old"] == Position("old", end), "all of it was handed over in the end"
+    if second:
+        assert marks["new"].offset <= len(second)
