@@ -1,0 +1,91 @@
+"""The bench measures what it says: lines of the promised kind, and a yardstick that does the same job."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+
+import orjson
+import pytest
+
+from sidecar.model import Lines, Outcome
+from tests.bench import corpus, report, stages, yardsticks
+from tests.bench.report import BrokenError, Measurement
+from tests.support import golden
+
+
+def test_canonical_lines_are_valid_as_written_and_of_the_size_that_the_budget_names():
+    lines = corpus.canonical(500)
+
+    made = golden.normalizer().normalize(Lines([line.rstrip(b"\n") for line in lines]))
+
+    assert made.outcomes == {Outcome.VALID: 500}
+    assert sum(map(len, lines)) / 500 - 1 == pytest.approx(corpus.CANONICAL_BYTES, abs=3)
+    assert {tuple(orjson.loads(line)) for line in lines} == {tuple(orjson.loads(lines[0]))}
+    times = [record.time_ns for record in made.records]
+    assert times == sorted(set(times))
+
+
+def test_the_mixed_corpus_has_every_format_of_the_recordings_and_no_captions():
+    lines = corpus.mixed(2000)
+
+    made = golden.normalizer().normalize(golden.assemble([line.rstrip(b"\n") for line in lines]))
+
+    assert not any(line.startswith(b"####") for line in lines)
+    assert {"canonical", "gin", "gin_recovery", "ginzap", "slog", "logrus", "gin_logger", "zap_console"} <= {
+        *made.formats
+    }
+    assert made.outcomes[Outcome.VALID] >= 800
+    assert len(made.records) == stages.records_of(lines)
+
+
+def test_the_prototype_counts_the_same_requests():
+    lines = corpus.canonical(2000)
+    prototype = yardsticks.Prototype()
+
+    done = prototype.run(corpus.chunks(lines, 100_000))
+
+    made = golden.normalizer().normalize(Lines([line.rstrip(b"\n") for line in lines]))
+    ours = Counter({(key[0], key[1], key[3]): len(group.durations) for key, group in made.requests.items()})
+    assert done == 2000
+    assert ours == {key: sum(counts.values()) for key, counts in prototype.sketches.items()}
+
+
+def test_a_stage_that_loses_a_line_has_no_number():
+    stage = stages.Stage("lossy", 3, lambda: lambda: 2, 3)
+
+    with pytest.raises(BrokenError, match="lossy: 2 of 3"):
+        stages.timed(stage)
+
+
+def test_a_ratio_compares_what_ran_in_the_same_round():
+    mine, theirs = stages.Took([2.0, 40.0, 3.0]), stages.Took([1.0, 20.0, 1.0])
+
+    assert mine.ratio(theirs) == 2.0
+    assert mine.best == 2.0
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(7.9, "within"), (8.1, "OVER")])
+def test_the_table_says_whether_a_number_is_within_its_budget(value, verdict):
+    out = io.StringIO()
+    measured = Measurement(group="g", name="n", value=value, unit="µs/line", budget=8.0, aim=5.0)
+
+    report.show([measured], report.machine(), out)
+
+    assert out.getvalue().rstrip().endswith(f"≤ 8, aim 5     {verdict}")
+
+
+def test_the_json_holds_every_number(tmp_path):
+    path = tmp_path / "bench.json"
+    measured = Measurement(group="g", name="n", value=1.5, unit="s", budget=1.0)
+
+    report.write_json(str(path), [measured], report.machine(), quick=True)
+
+    written = orjson.loads(path.read_bytes())
+    assert written["quick"] is True
+    assert written["measurements"] == [
+        {
+            "group": "g", "name": "n", "value": 1.5, "unit": "s", "budget": 1.0, "aim": None, "ratio": None, "to": "",
+            "within": False,
+        }
+    ]  # fmt: skip
