@@ -39,7 +39,7 @@ class SourceError(SidecarError):
     """The input cannot be read."""
 
 
-class SinkRetry(SidecarError):
+class SinkRetry(SidecarError):  # noqa: N818  named for what the deliverer does with it
     """The destination did not take the push now; the same bytes may succeed later.
 
     `reason` is a word of a closed set (a metric label); `after` is the pause the destination asked for, in seconds.
@@ -63,7 +63,7 @@ class SinkRetry(SidecarError):
         super().__init__(f"{reason}: {detail}" if detail else reason)
 
 
-class SinkRefused(SidecarError):
+class SinkRefused(SidecarError):  # noqa: N818  likewise
     """The destination will never take these bytes.
 
     `reason` is a word of a closed set; `detail` is what the destination answered.
