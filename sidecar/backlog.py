@@ -81,7 +81,7 @@ class Backlog:
             self._enqueue(item)
             return True
         item.times = self._settle(item.records)
-        behind = self.behind or (self.held_bytes > 0 and self.held_bytes + item.size > self._window_bytes)
+        behind = self.behind or self._window_full(item.size)
         first = self._spool.append(item.records, item.times, compress=behind)
         if first is None:
             return False
@@ -95,6 +95,15 @@ class Backlog:
             self._spool.skip()
             self._enqueue(item)
         return True
+
+    def crowded(self, size: int) -> bool:
+        """Say whether an item would fall behind, or take one of the last places in the spool."""
+        if self.behind:
+            return self._spool is not None and self._spool.crowded
+        return self._window_full(size)
+
+    def _window_full(self, size: int) -> bool:
+        return self.held_bytes > 0 and self.held_bytes + size > self._window_bytes
 
     def refill(self, now: float) -> bool:
         """Bring what lies on disk alone to memory, as long as there is room; say whether all of it just was."""

@@ -3,7 +3,8 @@
 Promise: records reach the sink in the order they came, encoded once; what the sink does not take now is tried until it
 does, and never holds up another stream; what it will never take is counted and kept as dead letters where there are
 any, and never holds up what follows. The queue is bounded, and what is done at the bound is the policy: `block` makes
-the pump wait, `drop` counts and forgets, `spool` writes to disk. A batch is acknowledged exactly once, and only when
+the pump wait, `drop` counts and forgets, `spool` writes to disk; the last two make it wait for a tenth of a second at
+most, and only for a sink that is taking pushes. A batch is acknowledged exactly once, and only when
 each of its records was delivered, spooled to disk, refused and recorded, or dropped and counted.
 Refused: starting tasks (`run` is one, owned by app), more than one push in flight, giving up after so many tries.
 """
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 Policy = Literal["block", "drop", "spool"]
 
 _MAX_BATCHES = 4096  # a bound for batches of next to nothing
+_MOMENT_SECONDS = 0.1
 
 
 class Letters(Protocol):
@@ -142,21 +144,29 @@ class Delivery:
         self._telemetry.sink_offered(self._sink.name, count)
         self._pending += count
         item = backlog.Item(batch.records, self._clock(), batch)
-        while self._policy != "spool" and self._full(item.size):
-            if self._policy == "drop":
-                self._drop(batch, "the queue is full")
-                return
-            self._pressed = True
-            self._stir.set()
-            self._room.clear()
-            await self._room.wait()
-        self._pressed = False
-        if self._backlog.admit(item):
+        if self._policy == "block":
+            while self._full(item.size):
+                self._pressed = True
+                self._stir.set()
+                await self._await_room(None)
+            self._pressed = False
+        elif self._crowded(item.size) and not self._outbox.retrying:
+            # A sink that is taking pushes gets a moment: a short wait costs less than a loss, or a way over the disk.
+            await self._await_room(_MOMENT_SECONDS)
+        if self._policy == "drop" and self._full(item.size):
+            self._drop(batch, "the queue is full")
+        elif self._backlog.admit(item):
             self._stir.set()
         else:
             self._drop(batch, "the spool is full")
         if self._spool is not None:
             await self._sync_when_due(self._spool)
+
+    async def _await_room(self, seconds: float | None) -> None:
+        self._room.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._room.wait()
 
     def _drop(self, batch: Batch, why: str) -> None:
         self._pending -= len(batch.records)
@@ -353,6 +363,10 @@ class Delivery:
         if not held:
             return False  # one batch always fits
         return held + size > self._max_bytes or self._backlog.unacknowledged >= _MAX_BATCHES
+
+    def _crowded(self, size: int) -> bool:
+        """Say whether one more item would have to be dropped, or could not be kept in memory."""
+        return self._full(size) if self._spool is None else self._backlog.crowded(size)
 
     def _oldest_seconds(self, now: float) -> float:
         """Return for how long the oldest unsent record has waited."""

@@ -26,6 +26,8 @@ _HEADER = struct.Struct("<4sQIIdI")
 HEADER_BYTES = _HEADER.size
 _MAGIC = b"SPL1"
 _GZIP = b"\x1f\x8b"
+_OUTCOMES = (Outcome.VALID, Outcome.NORMALIZED, Outcome.INVALID)  # in frames by their index
+_VALID = 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -104,7 +106,7 @@ def read(payload: bytes) -> tuple[list[Record], list[int]]:
     records = [
         Record(
             time if mine is None else int(mine),
-            Outcome(outcome),
+            _OUTCOMES[outcome],
             name,
             level,
             service,
@@ -131,7 +133,7 @@ def _pack(records: Sequence[Record], times: Sequence[int]) -> bytes:
             None
             if own == times
             else [None if time == sent else str(time) for time, sent in zip(own, times, strict=True)],
-            [record.outcome.value for record in records],
+            [_VALID if record.outcome is Outcome.VALID else _OUTCOMES.index(record.outcome) for record in records],
             [record.format for record in records],
             [record.level for record in records],
             [record.service_name for record in records],

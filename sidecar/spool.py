@@ -103,6 +103,11 @@ class Spool:
         return sum(segment.size for segment in self._segments) + _CURSOR_BYTES
 
     @property
+    def crowded(self) -> bool:
+        """Say whether more than half of the room is taken."""
+        return self.size > self._max_bytes // 2
+
+    @property
     def waiting_bytes(self) -> int:
         """Return how many bytes are on disk because something waits."""
         return sum(segment.size for segment in self._segments) if self.pending else 0

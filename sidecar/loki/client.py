@@ -98,6 +98,9 @@ class Client:
                 )
         except TimeoutError as error:
             raise SinkRetry("timeout", f"no answer within {self._timeout:g} s", status="timeout") from error
+        except aiohttp.ClientConnectorError as error:
+            problem = error.os_error.strerror or str(error.os_error)
+            raise SinkRetry("connection", f"{error.host}:{error.port}: {problem}", status="error") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise SinkRetry("connection", f"{type(error).__name__}: {error}", status="error") from error
 

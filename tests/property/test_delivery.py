@@ -46,7 +46,7 @@ class Chaos(ScriptedSink):
         return SinkRetry(kind, stream_only=kind == "stream_limited") if kind else None
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from("ab"), max_size=8), max_size=12),
     st.lists(answers, max_size=60),

@@ -289,6 +289,32 @@ async def test_drop_counts_and_acknowledges_what_does_not_fit():
 
 
 @virtual
+async def test_a_sink_that_is_taking_pushes_gets_a_moment_before_anything_is_dropped():
+    bench = Bench(policy="drop", max_bytes=3000, max_wait=0.0)
+    bench.sink.answer = lambda push: 0.05
+
+    async with bench.running():
+        for _ in range(100):
+            await bench.put(3)
+
+    assert bench.ledger()["sent"] == 300
+
+
+@virtual
+async def test_a_sink_that_is_in_trouble_never_makes_the_pump_wait():
+    bench = Bench(policy="drop", max_bytes=3000, max_wait=0.0)
+    bench.sink.answer = lambda push: SinkRetry("connection") if asyncio.get_running_loop().time() < 60 else None
+
+    async with bench.running():
+        await bench.put(3)
+        await asyncio.sleep(1)
+        for _ in range(1000):
+            await bench.put(3)
+        assert asyncio.get_running_loop().time() == 1
+        assert bench.ledger()["dropped"] >= 2990
+
+
+@virtual
 async def test_one_push_is_in_flight_at_a_time():
     bench = Bench(sink=ScriptedSink(push_records=2), max_wait=0.0)
     bench.sink.answer = lambda push: 0.1

@@ -91,8 +91,9 @@ def test_a_wish_for_a_longer_pause_is_heard_within_reason():
 
 def test_catching_up_stays_below_a_megabyte_a_second():
     box = Outbox(chance=lambda: 0.0)
+    made = push(count=100, size=1000)
     for _ in range(100):
-        box.add(push(count=100, size=1000), None)
+        box.add(made, None)
     box.failed(box.next(0.0), 0.0, "connection")
     now, size = 0.0, 0
     while len(box):
@@ -126,14 +127,14 @@ def test_what_has_caught_up_is_free_again():
 
 def test_the_bound_yields_when_it_is_what_keeps_the_lane_behind():
     """An application that writes 2 MB/s would never be caught up with at 0.8."""
-    box = Outbox(chance=lambda: 0.0)
-    box.add(push(count=200, size=1000), None)
+    box, made = Outbox(chance=lambda: 0.0), push(count=200, size=1000)
+    box.add(made, None)
     box.failed(box.next(0.0), 0.0, "connection")
     now, sent_at = 0.0, []
     while now < 250:
         now = max(now, box.ready_at())
         parcel = box.next(now)
-        box.add(push(count=200, size=1000), None)
+        box.add(made, None)
         box.delivered(parcel, now)
         sent_at.append(now)
 

@@ -81,9 +81,8 @@ def test_status_and_body_decide_together(status, body, kind, reason):
     assert kind is Kind.STORED or str(status) in answer.detail
 
 
-@pytest.mark.parametrize("status", range(200, 600))
-def test_every_status_has_a_meaning_and_only_two_mean_stored(status):
-    assert (answers.read(status, "").kind is Kind.STORED) == (status in (200, 204))
+def test_every_status_has_a_meaning_and_only_two_mean_stored():
+    assert [code for code in range(200, 600) if answers.read(code, "").kind is Kind.STORED] == [200, 204]
 
 
 @pytest.mark.parametrize("body", ["Per stream rate limit exceeded", "maximum active stream limit exceeded"])
