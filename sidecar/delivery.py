@@ -145,14 +145,10 @@ class Delivery:
         self._pending += count
         item = backlog.Item(batch.records, self._clock(), batch)
         if self._policy == "block":
-            while self._full(item.size):
-                self._pressed = True
-                self._stir.set()
-                await self._await_room(None)
-            self._pressed = False
-        elif self._crowded(item.size) and not self._outbox.retrying:
+            await self._await_room(item.size, None)
+        elif not self._outbox.retrying:
             # A sink that is taking pushes gets a moment: a short wait costs less than a loss, or a way over the disk.
-            await self._await_room(_MOMENT_SECONDS)
+            await self._await_room(item.size, _MOMENT_SECONDS)
         if self._policy == "drop" and self._full(item.size):
             self._drop(batch, "the queue is full")
         elif self._backlog.admit(item):
@@ -162,11 +158,18 @@ class Delivery:
         if self._spool is not None:
             await self._sync_when_due(self._spool)
 
-    async def _await_room(self, seconds: float | None) -> None:
-        self._room.clear()
+    async def _await_room(self, size: int, seconds: float | None) -> None:
+        """Wait until an item of this size fits, or for so many seconds."""
+        if not self._crowded(size):
+            return
+        self._pressed = True
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._room.wait()
+                while self._crowded(size):
+                    self._stir.set()
+                    self._room.clear()
+                    await self._room.wait()
+        self._pressed = False
 
     def _drop(self, batch: Batch, why: str) -> None:
         self._pending -= len(batch.records)
