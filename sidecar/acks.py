@@ -1,8 +1,9 @@
 """The in-order watermark over delivered batches.
 
 Batches are opened in reading order and finished in any order; the watermark is the highest position with
-nothing unfinished below it, so a checkpoint never passes data that nobody durable has. One writer (the event
-loop): no locks, no futures, no callbacks. After Vector's OrderedFinalizer and the Datadog Agent's auditor.
+nothing unfinished below it, so a checkpoint never passes data that nobody durable has. Around a rotation two logs
+are read in turn, so the watermark is kept for each log too. One writer (the event loop): no locks, no futures,
+no callbacks. After Vector's OrderedFinalizer and the Datadog Agent's auditor.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sidecar.model import Position
+
+
+_LOGS = 4096  # a source holds a few dozen at most; a process that lives for months sees more
 
 
 class Ack:
@@ -39,6 +43,7 @@ class Tracker:
     def __init__(self) -> None:
         self._open: deque[Ack] = deque()
         self.watermark: Position | None = None
+        self.watermarks: dict[str, Position] = {}  # of each log, the latest moved last
 
     def __len__(self) -> int:
         """Return how many batches are not finished, or finished behind one that is not."""
@@ -54,4 +59,8 @@ class Tracker:
 
     def _advance(self) -> None:
         while self._open and not self._open[0]._left:  # noqa: SLF001
-            self.watermark = self._open.popleft()._position  # noqa: SLF001
+            self.watermark = position = self._open.popleft()._position  # noqa: SLF001
+            self.watermarks.pop(position.log, None)
+            self.watermarks[position.log] = position
+            if len(self.watermarks) > _LOGS:
+                del self.watermarks[next(iter(self.watermarks))]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import glob
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
+from sidecar.errors import ConfigError, Problem
 from sidecar.options import Duration, Size, option
+from sidecar.sources import command, file, stdin
 
 if TYPE_CHECKING:
-    from sidecar.model import Chunk
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sidecar.model import Chunk, Position
+    from sidecar.telemetry import Telemetry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +46,19 @@ class Config:
 
 
 class Source(Protocol):
-    """Reads bytes from one input. Created by app, read by one task only."""
+    """Reads bytes from one input. Created by app, read by one task only.
+
+    `start` is awaited once, before everything else but `describe` and `close`.
+    """
 
     resumable: bool  # False for pipes: no position to come back to, and must never block the writer
+
+    @property
+    def attached(self) -> bool:
+        """Whether the input is followed, or waited for where it does not exist yet; for readiness."""
+
+    async def start(self) -> None:
+        """Open the input, from the saved position where there is one. Raises SourceError where that cannot be."""
 
     async def read(self, wait: float) -> Chunk | None:
         """Return the next chunk (at most 256 KiB), an empty one after `wait` seconds of silence, None at the end.
@@ -55,8 +72,65 @@ class Source(Protocol):
     def unread(self) -> int:
         """Return how many bytes wait to be read, as far as the source can tell; 0 where it cannot."""
 
+    def snapshot(self, delivered: Mapping[str, Position]) -> dict[str, object]:
+        """Return what a checkpoint keeps to start again behind `delivered`, the highest position of each log.
+
+        JSON-able. Empty where the source is not resumable.
+        """
+
     def describe(self) -> dict[str, object]:
         """Say at start-up what this source follows and what it can promise (kind, path, lossless or not and why)."""
 
     async def close(self) -> None:
         """Release everything. Idempotent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a source is made from."""
+
+    config: Config
+    telemetry: Telemetry
+    saved: Mapping[str, Any] | None  # what `snapshot` returned in an earlier life
+    argv: Sequence[str]  # COMMAND and its arguments
+
+
+def _file(asked: Request) -> Source:
+    path = asked.config.path
+    if not path:
+        raise _problem("source.path", "expected the path of a file: source.kind is file")
+    if glob.has_magic(path) and not Path(path).exists():
+        raise _problem("source.path", f'expected the path of one file: this version follows no globs such as "{path}"')
+    return file.File(path, asked.telemetry, start_at=asked.config.start_at, saved=asked.saved)
+
+
+def _command(asked: Request) -> Source:
+    if not asked.argv:
+        raise _problem("source.kind", "command needs a COMMAND behind --")
+    return command.Command(asked.argv)
+
+
+SOURCES: dict[str, Callable[[Request], Source]] = {
+    "stdin": lambda asked: stdin.create(asked.telemetry, saved=asked.saved),
+    "file": _file,
+    "command": _command,
+}
+
+
+def create(
+    config: Config, telemetry: Telemetry, *, saved: Mapping[str, Any] | None = None, argv: Sequence[str] = ()
+) -> Source:
+    """Return the source of `config.kind`, not yet started.
+
+    Raises ConfigError where the configuration does not suffice, SourceError where the input can never be read.
+    """
+    make = SOURCES.get(config.kind)
+    if make is None:
+        raise _problem(
+            "source.kind", f'"{config.kind}" is not in this version: expected one of {", ".join(sorted(SOURCES))}'
+        )
+    return make(Request(config, telemetry, saved, argv))
+
+
+def _problem(origin: str, text: str) -> ConfigError:
+    return ConfigError([Problem(origin, text)])

@@ -1,0 +1,287 @@
+"""Follows a growing file by its path, through rotation, truncation, deletion and downtimes.
+
+The problem: the path is a name that other people's programs move from file to file. The promise: every byte written
+to any file that had the name is read once, as long as it can be had: old descriptors are held and drained
+(`succession`), copies are found (`known`), a downtime is made up for (`resume`), and what cannot be had is counted.
+Polling is the truth, every 100 to 200 ms; nobody reading (a full queue) does not stop the discovery of new files,
+which runs on the loop's timer, because the disk is the buffer only as long as we hold it.
+Refused: inotify (it misses remote file systems and overflows), threads (reads are 256 KiB from the page cache),
+and to follow the sidecar's own output. Compressed generations are not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sidecar.errors import SourceError
+from sidecar.model import Chunk, Position
+from sidecar.sources import generation, known, resume, siblings, succession
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sidecar.sources.generation import Generation
+    from sidecar.telemetry import Telemetry
+
+_NAP_GROWTH = 1.25
+_HELD_AT_START = 8  # rotated files whose late bytes are followed when everything before is left out
+
+
+class File:
+    """The source `file`."""
+
+    resumable = True
+
+    def __init__(
+        self,
+        path: str,
+        telemetry: Telemetry,
+        *,
+        start_at: str = "beginning",
+        saved: Mapping[str, Any] | None = None,
+        timing: succession.Timing | None = None,
+    ) -> None:
+        self.attached = False
+        self._path = path
+        self._file = Path(path)
+        self._telemetry = telemetry
+        self._start_at_end = start_at == "end"
+        self._saved = saved
+        self._timing = timing if timing is not None else succession.Timing()
+        self._succession = succession.Succession(telemetry, self._timing, self._rescue)
+        self._known = known.Known(path, self._succession, telemetry)
+        self._missing = False  # the path names nothing
+        self._began = False  # what appears from now on is read from its start
+        self._left_out: tuple[int, int, int] | None = None  # device, inode, size of what was there at a first start
+        self._discovered_at = 0.0
+        self._look_at = 0.0
+        self._nap = self._timing.poll
+        self._stopping = asyncio.Event()
+        self._failure: SourceError | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Find what there is. Raises SourceError where the path is the sidecar's own output."""
+        self._loop = asyncio.get_running_loop()
+        now = self._loop.time()
+        state = self._state()
+        if state is None:
+            self._first(now)
+        elif resume.restore(state, self._path, self._succession, self._known, self._telemetry, now):
+            self._began = True
+            self._restart(now)
+        self._began = self._began or state is not None
+        self._discover(now)
+        self._began = True
+        self._timer = self._loop.call_later(self._timing.discovery, self._tick)
+
+    async def read(self, wait: float) -> Chunk | None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait
+        while True:
+            if self._failure is not None:
+                raise self._failure
+            now = loop.time()
+            if self._stopping.is_set():
+                return self._succession.turn(now)
+            due = min(self._look_at, deadline)
+            if now < due:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(due):
+                        await self._stopping.wait()
+                continue
+            chunk = self._look(now)
+            if chunk is not None:
+                return chunk
+            if now >= deadline:
+                newest = self._succession.newest
+                return Chunk(b"", Position(newest.log, newest.offset) if newest is not None else Position("", 0))
+
+    def stop(self) -> None:
+        if self._stopping.is_set():
+            return
+        self._stopping.set()
+        if self._loop is not None:
+            self._try_to_discover(self._loop.time())  # a rotation since the last look is part of what is there
+        self._succession.freeze()
+
+    def unread(self) -> int:
+        return self._succession.unread()
+
+    def snapshot(self, delivered: Mapping[str, Position]) -> dict[str, object]:
+        newest = max((one.modified_ns for one in self._succession.generations), default=0)
+        return {
+            "kind": "file",
+            "path": self._path,
+            "serial": self._succession.serial,
+            "modified_ns": max(newest, self._known.modified_ns),
+            "generations": self._succession.snapshot(delivered),
+        }
+
+    def describe(self) -> dict[str, object]:
+        described: dict[str, object] = {
+            "source": "file",
+            "path": self._path,
+            "uid": os.geteuid(),
+            "gid": os.getegid(),
+            "lossless": True,
+            "why": "the file keeps what is not delivered yet; a log that is truncated instead of renamed can lose "
+            "what is written between copy and truncation",
+        }
+        with contextlib.suppress(OSError):
+            status = self._file.stat()
+            described["mode"] = stat.filemode(status.st_mode)
+            described["owner"] = f"{status.st_uid}:{status.st_gid}"
+        return described
+
+    async def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._succession.close()
+
+    def _look(self, now: float) -> Chunk | None:
+        if now - self._discovered_at >= self._timing.poll:
+            self._discover(now)
+        chunk = self._succession.turn(now)
+        newest = self._succession.newest
+        if chunk is None:
+            self._look_at = now + self._nap
+            self._nap = min(self._nap * _NAP_GROWTH, self._timing.idle_poll)
+        else:
+            # A file read to its end gets time to grow: one batch per look, not one per line.
+            drained = newest is not None and chunk.start.log == newest.log and newest.offset >= newest.size
+            self._look_at = now + self._timing.poll if drained and chunk.data else now
+            self._nap = self._timing.poll
+        return chunk
+
+    def _tick(self) -> None:
+        """Keep discovering while nobody reads."""
+        assert self._loop is not None
+        now = self._loop.time()
+        if not self._stopping.is_set() and now - self._discovered_at >= self._timing.discovery:
+            self._try_to_discover(now)
+        self._timer = self._loop.call_later(self._timing.discovery, self._tick)
+
+    def _try_to_discover(self, now: float) -> None:
+        try:
+            self._discover(now)
+        except SourceError as error:
+            self._failure = error  # the reader's to raise
+
+    def _discover(self, now: float) -> None:
+        """Look at the path; hold what has its name now."""
+        self._discovered_at = now
+        try:
+            status = self._file.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            self.attached = True  # waiting for a path that does not exist yet
+            if not self._missing:
+                self._missing = True
+                self._add(self._unseen(now), now)  # the name moved on twice, and the last file has none yet
+            if self._succession.newest is None:
+                self._telemetry.source_waiting(self._path, "it does not exist")
+            return
+        except OSError as error:
+            self._unreadable(error)
+            return
+        self._missing = False
+        held = self._succession.held(status)
+        if held is None:
+            self._open(now)
+            return
+        if held is not self._succession.newest:
+            self._succession.revive(held, now)
+        self.attached = True
+
+    def _open(self, now: float) -> None:
+        try:
+            descriptor = generation.open_log(self._path)
+        except OSError as error:
+            self._unreadable(error)
+            return
+        self.attached = True
+        status = os.fstat(descriptor)
+        if self._succession.held(status) is not None:  # the name moved between the two looks
+            os.close(descriptor)
+            return
+        unseen = self._unseen(now)
+        place = (status.st_dev, status.st_ino)
+        offset = 0
+        if self._left_out is not None and self._left_out[:2] == place and self._left_out[2] <= status.st_size:
+            offset = self._left_out[2]
+        self._left_out = None
+        new = generation.Generation(descriptor, self._path, self._succession.name(place), offset)
+        self._add([*unseen, new], now)
+
+    def _unseen(self, now: float) -> list[Generation]:
+        """Return what was rotated away before anybody saw it; nothing of what was there at a first start."""
+        if not self._began:
+            return []
+        self._succession.verify(now)
+        return self._known.unseen()
+
+    def _add(self, new: list[Generation], now: float) -> None:
+        for one in new:
+            if self._began and self._succession.newest is not None:
+                self._telemetry.file_rotated(self._path)
+            self._succession.add(one, now)
+
+    def _unreadable(self, error: OSError) -> None:
+        self.attached = False
+        self._telemetry.source_waiting(self._path, generation.problem_of(error))
+
+    def _state(self) -> resume.State | None:
+        if self._saved is None:
+            return None
+        try:
+            return resume.parse(self._saved, "file", self._path)
+        except ValueError as error:
+            self._telemetry.checkpoint_invalid("damaged", f"the saved position of {self._path}: {error}")
+            return None
+
+    def _first(self, now: float) -> None:
+        """Begin with what exists: the rotated files too, or nothing of it."""
+        rotated = siblings.rotated(self._path)
+        if self._start_at_end:
+            with contextlib.suppress(OSError):
+                status = self._file.stat()
+                self._left_out = (status.st_dev, status.st_ino, status.st_size)
+            for sibling in rotated[:-_HELD_AT_START]:
+                self._known.learn(sibling)
+            rotated = rotated[-_HELD_AT_START:]
+        for sibling in rotated:
+            try:
+                descriptor = generation.open_log(sibling.path)
+            except OSError as error:
+                self._telemetry.source_waiting(sibling.path, generation.problem_of(error))
+                continue
+            offset = os.fstat(descriptor).st_size if self._start_at_end else 0
+            one = generation.Generation(descriptor, sibling.path, self._succession.name(sibling.place), offset)
+            if self._start_at_end:
+                one.told = offset
+                one.settled = True
+            self._succession.add(one, now)
+
+    def _restart(self, now: float) -> None:
+        """Begin the log anew that was truncated while nobody looked, after what only its copies have."""
+        try:
+            descriptor = generation.open_log(self._path)
+        except OSError as error:
+            self._unreadable(error)
+            return
+        status = os.fstat(descriptor)
+        new = generation.Generation(
+            descriptor, self._path, self._succession.name((status.st_dev, status.st_ino)), hollow=True
+        )
+        for one in [*self._known.unseen(), new]:
+            self._succession.add(one, now)
+
+    def _rescue(self, truncated: Generation) -> list[Generation]:
+        return self._known.rescue(truncated)

@@ -1,0 +1,102 @@
+"""What is known of the files beside a log, so that each is read once.
+
+The problem: after a rotation the directory holds files that were read long ago, files that nobody has seen yet (two
+rotations between two looks, or during a downtime), and copies of what was just read (copytruncate).
+The promise: a file that appeared is returned whole, one that grew from where it had ended, a copy goes on where its
+original was emptied, and a known one is left alone. A file is known by its content, wherever its inode has been.
+Refused: to look at all of this while nothing happens; the owner asks after a rotation, a truncation or a start.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from sidecar.sources import generation, siblings
+
+if TYPE_CHECKING:
+    from sidecar.sources.generation import Generation, Identity
+    from sidecar.sources.siblings import Sibling
+    from sidecar.sources.succession import Succession
+    from sidecar.telemetry import Telemetry
+
+
+class Known:
+    """The identities of the rotated files beside one log that are not held."""
+
+    def __init__(self, path: str, succession: Succession, telemetry: Telemetry) -> None:
+        self._path = path
+        self._succession = succession
+        self._telemetry = telemetry
+        self._identities: dict[tuple[int, int], Identity] = {}
+
+    @property
+    def modified_ns(self) -> int:
+        """The latest write to any of them; what is written later nobody has seen."""
+        return max((one.modified_ns for one in self._identities.values()), default=0)
+
+    def learn(self, sibling: Sibling) -> None:
+        """Take a file as read up to its end."""
+        descriptor = self._open(sibling)
+        if descriptor is None:
+            return
+        known = generation.Generation(descriptor, sibling.path, "", os.fstat(descriptor).st_size)
+        self._identities[known.place] = known.identity
+        known.close()
+
+    def unseen(self) -> list[Generation]:
+        """Return the files beside the log, or their ends, that nobody has read, oldest first."""
+        found: list[Generation] = []
+        remembered = {one.place: one for one in self._succession.remembered()} | self._identities
+        self._identities = {}
+        for sibling in siblings.rotated(self._path):
+            if self._succession.held(sibling.status) is not None:
+                continue
+            descriptor = self._open(sibling)
+            if descriptor is None:
+                continue
+            identity = remembered.get(sibling.place)
+            offset = 0
+            if identity is not None and identity.same_content(descriptor):
+                offset = identity.end
+                if offset >= os.fstat(descriptor).st_size:
+                    self._identities[identity.place] = identity
+                    os.close(descriptor)
+                    continue
+            found.append(generation.Generation(descriptor, sibling.path, self._succession.name(sibling.place), offset))
+        return found
+
+    def rescue(self, truncated: Generation) -> list[Generation]:
+        """Let a truncated generation go on in its copy, and return what was written between the two."""
+        for sibling in reversed(siblings.rotated(self._path)):
+            if self._succession.held(sibling.status) is not None:
+                continue
+            descriptor = self.copy(sibling, truncated.identity)
+            if descriptor is not None:
+                truncated.adopt(descriptor, sibling.path)
+                break
+        # The copy is held by now only where the generation is in the succession, which it is.
+        return self.unseen()
+
+    def copy(self, sibling: Sibling, original: Identity) -> int | None:
+        """Return a descriptor if the file is a copy of `original`, made after it was last read.
+
+        An older file may begin with the same banner; its last write tells it apart.
+        """
+        status = sibling.status
+        if not original.end or status.st_size < original.end or status.st_mtime_ns < original.modified_ns:
+            return None
+        descriptor = self._open(sibling)
+        if descriptor is not None and not original.same_content(descriptor):
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    def _open(self, sibling: Sibling) -> int | None:
+        try:
+            return generation.open_log(sibling.path)
+        except FileNotFoundError:
+            return None  # renamed since it was listed; the next rotation finds it
+        except OSError as error:
+            self._telemetry.source_waiting(sibling.path, generation.problem_of(error))
+            return None

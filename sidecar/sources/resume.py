@@ -1,0 +1,187 @@
+"""Finding the generations of a saved position again after a downtime, whatever their files are called by then.
+
+The problem: while nobody looked, the log may have been renamed, truncated, copied, deleted, or all of it.
+The promise: a saved generation goes on where delivery stood if a file with its inode, or a copy, proves to be it;
+what was read and not delivered and is found nowhere is counted as lost; what was written to files that nobody has
+seen is left for `known` to find. Refused: to guess. A state that makes no sense is the caller's to report.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sidecar.sources import generation, siblings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sidecar.sources.generation import Generation
+    from sidecar.sources.known import Known
+    from sidecar.sources.siblings import Sibling
+    from sidecar.sources.succession import Succession
+    from sidecar.telemetry import Telemetry
+
+
+@dataclass(slots=True)
+class Entry:
+    """One generation of a saved state."""
+
+    identity: generation.Identity
+    log: str
+    path: str
+    offset: int
+    ended: bool
+
+    @property
+    def undelivered(self) -> int:
+        """How many bytes had been read and not delivered."""
+        return max(0, self.identity.end - self.offset)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing of it is missed if it is gone."""
+        return self.ended and not self.undelivered
+
+    def hold(self, descriptor: int, path: str) -> Generation:
+        """Go on where delivery stood."""
+        one = generation.Generation(descriptor, path, self.log, min(self.offset, self.identity.end))
+        if self.done:
+            one.told = one.offset
+            one.settled = True
+        return one
+
+
+@dataclass(slots=True)
+class State:
+    """A saved position, read and checked."""
+
+    serial: int
+    modified_ns: int
+    entries: list[Entry]
+
+
+def parse(saved: Mapping[str, Any], kind: str, path: str) -> State | None:
+    """Return the state if it is of this source and path. Raises ValueError where it makes no sense."""
+    if saved.get("kind") != kind or saved.get("path") != path:
+        return None
+    raw = saved.get("generations")
+    if not isinstance(raw, list) or not all(isinstance(one, dict) for one in raw):
+        raise ValueError("generations: expected a list of objects")
+    entries = [
+        Entry(
+            identity=generation.Identity.from_state(one),
+            log=str(one.get("log")),
+            path=str(one.get("path")),
+            offset=generation.number(one, "offset"),
+            ended=one.get("ended") is True,
+        )
+        for one in raw
+    ]
+    return State(generation.number(saved, "serial"), generation.number(saved, "modified_ns"), entries)
+
+
+def restore(state: State, path: str, succession: Succession, known: Known, telemetry: Telemetry, now: float) -> bool:
+    """Put the saved generations that still exist into the succession. True if the log was truncated meanwhile."""
+    succession.serial = state.serial
+    rotated = siblings.rotated(path)
+    held, missing = _by_inode(state, path)
+    truncated = False
+    for index, entry in missing:
+        copy = None if entry.done else _copy(entry, rotated, held, known)
+        if copy is not None:
+            held[copy.place] = (index, copy)
+        if _account(entry, path, telemetry, known_now=entry.identity.place in held, copied=copy is not None):
+            truncated = True
+    for _, one in sorted(held.values(), key=lambda item: item[0]):
+        succession.add(one, now)
+
+    newest = succession.newest
+    undisturbed = newest is not None and newest.place == _place(path)
+    for sibling in rotated:
+        if succession.held(sibling.status) is None and (undisturbed or sibling.status.st_mtime_ns < state.modified_ns):
+            known.learn(sibling)
+    return truncated
+
+
+def _by_inode(state: State, path: str) -> tuple[dict[tuple[int, int], tuple[int, Generation]], list[tuple[int, Entry]]]:
+    """Return the generations found, by place and with the number of their entry, and the entries that were not."""
+    held: dict[tuple[int, int], tuple[int, Generation]] = {}
+    missing: list[tuple[int, Entry]] = []
+    for index, entry in enumerate(state.entries):
+        found = _find(entry, path)
+        if found is None:
+            missing.append((index, entry))
+            continue
+        descriptor, name = found
+        status = os.fstat(descriptor)
+        earlier = held.pop((status.st_dev, status.st_ino), None)
+        if earlier is not None:
+            # Late bytes had begun a second log in this file. One descriptor reads it, from where delivery stood.
+            earlier[1].close()
+            entry.offset = min(entry.offset, earlier[1].offset)
+        one = entry.hold(descriptor, name)
+        held[one.place] = (index, one)
+    return held, missing
+
+
+def _find(entry: Entry, path: str) -> tuple[int, str] | None:
+    """Return a descriptor and the name of the file that has the entry's inode and proves to be it.
+
+    The device's number proves nothing either way: it may change with the next mount.
+    """
+    directories = [Path(path).parent, Path(path).resolve().parent, Path(entry.path).parent]
+    for sibling in siblings.with_inode(directories, entry.identity.inode):
+        try:
+            descriptor = generation.open_log(sibling.path)
+        except OSError:
+            continue
+        if entry.identity.same_content(descriptor):
+            return descriptor, sibling.path
+        os.close(descriptor)
+    return None
+
+
+def _copy(
+    entry: Entry, rotated: list[Sibling], held: Mapping[tuple[int, int], object], known: Known
+) -> Generation | None:
+    for sibling in reversed(rotated):
+        if sibling.place in held:
+            continue
+        descriptor = known.copy(sibling, entry.identity)
+        if descriptor is not None:
+            one = entry.hold(descriptor, sibling.path)
+            one.complete = True
+            return one
+    return None
+
+
+def _account(entry: Entry, path: str, telemetry: Telemetry, *, known_now: bool, copied: bool) -> bool:
+    """Count what a generation that is gone takes with it. True if the log was truncated under its name."""
+    lost = 0 if copied else entry.undelivered
+    if entry.identity.place == _place(path) and not known_now:
+        size = Path(path).stat().st_size
+        if size < entry.offset and not copied:
+            telemetry.checkpoint_invalid(
+                "ahead_of_file",
+                f"{path} has {size} bytes, the saved position is {entry.offset}; reading from its start",
+            )
+        telemetry.file_truncated(path, lost)
+        return True
+    if not copied and not entry.done:
+        telemetry.bytes_lost(
+            "rotated_away",
+            lost,
+            f"{entry.path}, read up to byte {entry.identity.end}, is gone, and what followed there",
+        )
+    return False
+
+
+def _place(path: str) -> tuple[int, int] | None:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

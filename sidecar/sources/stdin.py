@@ -1,0 +1,194 @@
+"""Reads the sidecar's standard input: a pipe, a terminal, a socket, or a file redirected to it.
+
+The problem: these are two sources under one name. A pipe has no position to come back to and its writer must not
+wait; a file can be read again. The promise: a regular file is `resumable`, read from where the shell opened it and,
+after a restart, from the saved position if it is the same file; all else is read as it comes, without loss between
+the descriptor and us. The descriptor itself is never closed and its flags never changed: others share it.
+Refused: to wait for a regular file to grow; its end is the end. `source.kind: file` follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import sys
+from typing import TYPE_CHECKING, Any
+
+from sidecar.errors import SourceError
+from sidecar.model import Chunk, Position
+from sidecar.sources import generation, pipe, resume
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sidecar.telemetry import Telemetry
+
+_LOG = "stdin"
+
+
+def create(
+    telemetry: Telemetry, *, saved: Mapping[str, Any] | None = None, descriptor: int | None = None
+) -> File | Stream:
+    """Return the source that fits what standard input is. Raises SourceError where nothing can be read from it."""
+    if descriptor is None:
+        # With standard input closed, descriptor 0 is whatever was opened next, such as the event loop's own.
+        if sys.__stdin__ is None:
+            return Stream(None)
+        descriptor = sys.__stdin__.fileno()
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return Stream(None)
+    if stat.S_ISDIR(status.st_mode):
+        raise SourceError("stdin is a directory: expected a pipe or a file")
+    generation.refuse_own_output(status, "stdin")
+    return File(descriptor, telemetry, saved=saved) if stat.S_ISREG(status.st_mode) else Stream(descriptor)
+
+
+class Stream:
+    """Standard input that cannot be read twice."""
+
+    resumable = False
+    attached = True
+
+    def __init__(self, descriptor: int | None) -> None:
+        """Read from `descriptor`; None is a closed input, which has ended."""
+        self._pipe = pipe.Pipe(descriptor, _LOG) if descriptor is not None else None
+        self._wake = asyncio.Event()
+        self._stopping = False
+
+    async def start(self) -> None:
+        if self._pipe is not None:
+            self._pipe.enlarge()
+
+    async def read(self, wait: float) -> Chunk | None:
+        if self._pipe is None:
+            return None
+        deadline = asyncio.get_running_loop().time() + wait
+        while not self._pipe.ended:
+            if self._pipe.readable():
+                if not self._stopping:
+                    await pipe.gather([self._pipe], self._wake)
+                chunk = self._read(self._pipe)
+                if chunk is not None:
+                    return chunk
+            elif self._stopping:
+                return None
+            elif asyncio.get_running_loop().time() >= deadline:
+                return self._pipe.silence()
+            else:
+                await pipe.wait([self._pipe], deadline, self._wake)
+        return None
+
+    def stop(self) -> None:
+        self._stopping = True
+        if self._pipe is not None:
+            self._pipe.freeze()
+        self._wake.set()
+
+    def unread(self) -> int:
+        return self._pipe.pending() if self._pipe is not None else 0
+
+    def snapshot(self, delivered: Mapping[str, Position]) -> dict[str, object]:  # noqa: ARG002  the protocol's
+        return {}
+
+    def describe(self) -> dict[str, object]:
+        return {
+            "source": "stdin",
+            "uid": os.geteuid(),
+            "gid": os.getegid(),
+            "lossless": False,
+            "why": "what was read from a pipe and is not delivered when the sidecar dies cannot be read again",
+        }
+
+    async def close(self) -> None:
+        """Leave the descriptor open: it was not ours to open."""
+        self.stop()
+
+    @staticmethod
+    def _read(source: pipe.Pipe) -> Chunk | None:
+        try:
+            return source.read()
+        except OSError as error:
+            raise SourceError(f"cannot read stdin: {generation.problem_of(error)}") from error
+
+
+class File:
+    """Standard input that is a regular file."""
+
+    resumable = True
+    attached = True
+
+    def __init__(self, descriptor: int, telemetry: Telemetry, *, saved: Mapping[str, Any] | None = None) -> None:
+        self._telemetry = telemetry
+        try:
+            start = os.lseek(descriptor, 0, os.SEEK_CUR)  # `(head -1; sidecar run) < log` begins at the second line
+        except OSError:
+            start = 0
+        self._generation = generation.Generation(os.dup(descriptor), _LOG, _LOG, start)
+        self._ended = False
+        if saved is not None:
+            self._resume(saved)
+
+    async def start(self) -> None:
+        """Nothing to open: the shell did."""
+
+    async def read(self, wait: float) -> Chunk | None:  # noqa: ARG002  a file never keeps us waiting
+        if self._ended:
+            return None
+        start = self._generation.offset
+        try:
+            data = self._generation.read()
+        except OSError as error:
+            raise SourceError(f"cannot read stdin: {generation.problem_of(error)}") from error
+        if self._generation.shrunk or data is None:
+            self._telemetry.file_truncated(_LOG, self._generation.shrunk)
+            self._generation.shrunk = 0
+        if data:
+            return Chunk(data, Position(_LOG, start))
+        self._ended = True
+        if self._generation.limit is not None:
+            return None
+        return Chunk(b"", Position(_LOG, start), end_of_log=True)
+
+    def stop(self) -> None:
+        if self._generation.limit is None:
+            self._generation.limit = self._generation.offset + self._generation.look()
+
+    def unread(self) -> int:
+        return self._generation.look()
+
+    def snapshot(self, delivered: Mapping[str, Position]) -> dict[str, object]:
+        position = delivered.get(_LOG)
+        offset = self._generation.origin if position is None else position.offset
+        entry = {**self._generation.identity.state(), "log": _LOG, "path": _LOG, "offset": offset, "ended": False}
+        return {"kind": "stdin", "path": _LOG, "serial": 0, "modified_ns": 0, "generations": [entry]}
+
+    def describe(self) -> dict[str, object]:
+        status = os.fstat(self._generation.descriptor)
+        return {
+            "source": "stdin",
+            "uid": os.geteuid(),
+            "gid": os.getegid(),
+            "mode": stat.filemode(status.st_mode),
+            "owner": f"{status.st_uid}:{status.st_gid}",
+            "lossless": True,
+            "why": "it is a regular file, which can be read again",
+        }
+
+    async def close(self) -> None:
+        self._generation.close()
+        self._ended = True
+
+    def _resume(self, saved: Mapping[str, Any]) -> None:
+        """Go on where delivery stood, if this is the file that was read then."""
+        try:
+            state = resume.parse(saved, "stdin", _LOG)
+        except ValueError as error:
+            self._telemetry.checkpoint_invalid("damaged", f"the saved position of stdin: {error}")
+            return
+        for entry in state.entries if state is not None else []:
+            same_file = entry.identity.inode == self._generation.place[1]
+            if same_file and entry.identity.same_content(self._generation.descriptor):
+                self._generation = entry.hold(self._generation.descriptor, _LOG)

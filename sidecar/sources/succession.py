@@ -1,0 +1,314 @@
+"""The generations of one log in the order they were written, and whose turn it is to be read.
+
+The problem: at a rotation the writer still holds the old file, for milliseconds or for ever, while the new one grows.
+The promise: an old generation is read to its end, twice, before its successor begins; then it is polled for late
+bytes and its end is told after five quiet seconds; its descriptor is held for as long as it has a name, so that
+bytes that come later still are read. Nothing held is closed with unread bytes, except deleted files beyond 8 or
+200 MiB, which would fill the node's disk: they are counted to the byte. One busy generation starves no other.
+Refused: to know directories. The owner finds files and says what a truncated one left elsewhere.
+Pure in time: `now` comes from the caller.
+"""
+
+from __future__ import annotations
+
+import copy
+import errno
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sidecar.model import Chunk, Position
+from sidecar.sources import generation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from os import stat_result
+
+    from sidecar.sources.generation import Generation, Identity
+    from sidecar.telemetry import Telemetry
+
+_HELD = 8  # old generations that are held with nothing left to read, or deleted with something
+_HELD_BYTES = 200 << 20  # unread bytes of deleted generations
+_REMEMBERED = 64  # closed generations whose last lines may not be delivered yet
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """Seconds. The defaults are the product's; tests are in more of a hurry."""
+
+    poll: float = 0.1  # between two looks at a growing file
+    idle_poll: float = 0.2  # likewise at a quiet one
+    settle: float = 0.1  # between the two looks that must find an old generation at its end
+    grace: float = 5.0  # of quiet, after which an old generation's end is told
+    discovery: float = 1.0  # between two looks where nothing is expected: ended files; the name, while nobody reads
+
+
+class Succession:
+    """Generations, oldest first. The last one is the newest known."""
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        timing: Timing,
+        rescue: Callable[[Generation], list[Generation]],
+    ) -> None:
+        """Take `rescue`: it lets a truncated generation adopt its copy and returns what was written in between."""
+        self.generations: list[Generation] = []
+        self.past: deque[Generation] = deque(maxlen=_REMEMBERED)  # closed; kept until the last line is delivered
+        self.serial = 0  # how many logs have been named
+        self._telemetry = telemetry
+        self._timing = timing
+        self._rescue = rescue
+        self._served: Generation | None = None
+        self._stopping = False
+
+    @property
+    def newest(self) -> Generation | None:
+        return self.generations[-1] if self.generations else None
+
+    def name(self, place: tuple[int, int]) -> str:
+        """Return the name of a new log in the file at `place`: no two logs share one, over restarts too."""
+        self.serial += 1
+        return f"{place[0]}:{place[1]}:{self.serial}"
+
+    def held(self, status: stat_result) -> Generation | None:
+        """Return the held generation that is this file, if one is."""
+        place = (status.st_dev, status.st_ino)
+        return next((one for one in reversed(self.generations) if one.place == place and one.descriptor >= 0), None)
+
+    def add(self, new: Generation, now: float) -> None:
+        """Put a generation behind all others."""
+        if self.generations:
+            _supersede(self.generations[-1], now)
+        new.grew_at = now
+        self.generations.append(new)
+        self._shed()
+
+    def revive(self, again: Generation, now: float) -> None:
+        """Make an old generation the newest: it got its name back."""
+        self.generations.remove(again)
+        again.superseded_at = again.end_met_at = None
+        again.settled = False
+        self.add(again, now)
+
+    def turn(self, now: float) -> Chunk | None:
+        """Return the next chunk: bytes, or the news that a log has ended. None if there is nothing now."""
+        self._release()
+        order = self._order(now)
+        for one in order:
+            was_settled = one.settled
+            try:
+                data = one.read()
+            except OSError as error:
+                self._unreadable(one, error, now)
+                continue
+            if data is None:
+                self._replace(one, now)
+                return self.turn(now)
+            self._count(one)
+            chunk = self._chunk(one, data, now)
+            if chunk is not None:
+                self._served = one
+                return chunk
+            if one.settled and not was_settled:
+                place = self.generations.index(one) + 1
+                order += self.generations[place : place + 1]
+        return None
+
+    def verify(self, now: float) -> None:
+        """Notice truncations now: the copy of a file that was then renamed looks like one that nobody has seen."""
+        for one in list(self.generations):
+            try:
+                if not one.proves():
+                    one.read()  # counts what was seen and is gone
+                    self._replace(one, now)
+            except OSError:
+                continue  # its turn will tell
+
+    def freeze(self) -> None:
+        """Read no further than what is there now, oldest first."""
+        self._stopping = True
+        for one in self.generations:
+            try:
+                one.limit = one.offset + one.look()
+            except OSError:
+                one.limit = one.offset
+
+    def unread(self) -> int:
+        """Return how many bytes wait in all generations."""
+        waiting = 0
+        for one in self.generations:
+            try:
+                waiting += one.look()
+            except OSError:
+                continue
+        return waiting
+
+    def snapshot(self, delivered: Mapping[str, Position]) -> list[dict[str, object]]:
+        """Return what a checkpoint keeps of the generations, oldest first, when delivery stands at `delivered`."""
+        entries: list[dict[str, object]] = []
+        for one in [*self.past, *self.generations]:
+            position = delivered.get(one.log)
+            offset = one.origin if position is None else position.offset
+            if one.descriptor < 0 and one.told is not None and offset >= one.told:
+                continue  # all of it is delivered, and it will not be met again
+            entries.append(
+                {
+                    **one.identity.state(),
+                    "log": one.log,
+                    "path": one.path,
+                    "offset": offset,
+                    "ended": one.ended,
+                }
+            )
+        return entries
+
+    def remembered(self) -> list[Identity]:
+        """Return who the closed generations were."""
+        return [one.identity for one in self.past]
+
+    def close(self) -> None:
+        for one in self.generations:
+            one.close()
+
+    def _order(self, now: float) -> list[Generation]:
+        """Return whose turn it is: the settled ones and the first that is not, beginning after the one served last."""
+        if self._stopping:
+            return list(self.generations)
+        ready: list[Generation] = []
+        after = 0
+        for one in self.generations:
+            if one.ended and one.links and now - one.looked_at < self._timing.discovery:
+                continue
+            one.looked_at = now
+            ready.append(one)
+            if one is self._served:
+                after = len(ready)
+            if not one.settled:
+                break
+        return ready[after:] + ready[:after]
+
+    def _chunk(self, one: Generation, data: bytes, now: float) -> Chunk | None:
+        if data:
+            if one.ended:
+                self._begin_again(one, len(data))
+            one.grew_at = now
+            one.end_met_at = None
+            if one.offset >= one.size:
+                self._settle(one, now)
+            return Chunk(data, Position(one.log, one.offset - len(data)))
+        if one.offset < one.size and not self._stopping:
+            return None  # NULs were skipped, more waits
+        if one.end_met_at is None and one.superseded_at is not None:
+            one.end_met_at = now
+        self._settle(one, now)
+        if self._has_ended(one, now):
+            one.told = one.offset
+            return Chunk(b"", Position(one.log, one.offset), end_of_log=True)
+        return None
+
+    def _settle(self, one: Generation, now: float) -> None:
+        """Let the successor of a generation begin that is read to its end, for now."""
+        if one.superseded_at is not None and not one.settled:
+            one.settled = (
+                one.complete
+                or (one.end_met_at is not None and now - one.end_met_at >= self._timing.settle)
+                # For a writer that never rests: its successor must not wait for ever.
+                or now - one.superseded_at >= self._timing.grace
+            )
+
+    def _has_ended(self, one: Generation, now: float) -> bool:
+        if one.ended:
+            return False
+        if one.complete:
+            return True
+        if self._stopping or (one.superseded_at is None and one.links):
+            return False
+        return now - max(one.grew_at, one.superseded_at or 0.0) >= self._timing.grace
+
+    def _begin_again(self, one: Generation, grown: int) -> None:
+        """Give late bytes of an ended log a log of their own: what was promised of the old one stays true."""
+        before = copy.copy(one)
+        before.descriptor = -1
+        self.past.append(before)
+        one.log = self.name(one.place)
+        one.origin = one.offset - grown
+        one.told = None
+
+    def _replace(self, old: Generation, now: float) -> None:
+        """Start at 0 in a file whose content was replaced, after what can still be had of the old content."""
+        new = old.replaced(self.name(old.place))
+        place = self.generations.index(old) + 1
+        self.generations.insert(place, new)  # held, before anybody looks for files that are not
+        between = self._rescue(old)
+        if old.descriptor >= 0 or (between and not old.offset):
+            old.shrunk = 0  # the copy has it; of a file that was not begun, the copy is a file nobody has seen
+        self._telemetry.file_truncated(old.path, old.shrunk)
+        old.shrunk = 0
+        new.grew_at = now
+        new.superseded_at = old.superseded_at
+        if self._stopping:
+            new.limit = new.size
+        self.generations[place : place + 1] = [
+            *(one for one in between if one.modified_ns <= new.modified_ns),
+            new,
+            *(one for one in between if one.modified_ns > new.modified_ns),  # it was rotated away meanwhile
+        ]
+        for one in self.generations[:-1]:
+            _supersede(one, now)
+
+    def _release(self) -> None:
+        """Close what has ended and has no name any more, or is one too many."""
+        over = [one for one in self.generations if one.ended and (one.superseded_at is not None or one.complete)]
+        for position, one in enumerate(over):
+            if one.complete or not one.links or len(over) - position > _HELD:
+                self._drop(one)
+
+    def _shed(self) -> None:
+        """Give up the oldest deleted generations that nobody had time to read."""
+        pinned = []
+        for one in self.generations[:-1]:
+            try:
+                waiting = one.look()
+            except OSError:
+                continue
+            if waiting and not one.links:
+                pinned.append((one, waiting))
+        total = sum(waiting for _, waiting in pinned)
+        while pinned and (len(pinned) > _HELD or total > _HELD_BYTES):
+            one, waiting = pinned.pop(0)
+            total -= waiting
+            self._lose(one, "generation_cap", waiting, "too many deleted files wait to be read")
+
+    def _unreadable(self, one: Generation, error: OSError, now: float) -> None:
+        problem = generation.problem_of(error)
+        self._telemetry.source_waiting(one.path, problem)
+        if one.superseded_at is not None and now - one.superseded_at >= self._timing.grace:
+            one.settled = True  # it is tried again, and its successors wait no longer
+        if error.errno in {errno.ESTALE, errno.EBADF}:  # the descriptor itself is of no use any more
+            self._lose(one, "read_error", max(0, one.size - one.offset), problem)
+
+    def _lose(self, one: Generation, reason: str, count: int, why: str) -> None:
+        self._telemetry.bytes_lost(reason, count, f"{one.path}: {why}")
+        one.close()
+        one.complete = True
+        if one.superseded_at is None:
+            one.superseded_at = one.grew_at  # nothing will come of it: its name is looked up anew
+
+    def _drop(self, one: Generation) -> None:
+        one.close()
+        self.generations.remove(one)
+        self.past.append(one)
+
+    def _count(self, one: Generation) -> None:
+        if one.shrunk:
+            self._telemetry.file_truncated(one.path, one.shrunk)
+            one.shrunk = 0
+        if one.nuls:
+            self._telemetry.bytes_lost("nuls", one.nuls, f"{one.path}: a hole of NULs, left by a truncation")
+            one.nuls = 0
+
+
+def _supersede(old: Generation, now: float) -> None:
+    if old.superseded_at is None:
+        old.superseded_at = now

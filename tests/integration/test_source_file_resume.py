@@ -1,0 +1,377 @@
+"""The source `file` over a downtime: it finds what it followed under its new name, and what nobody has seen."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+
+import pytest
+
+from sidecar.model import Position
+from tests.support.following import HURRY, Follower
+from tests.support.log_writer import LogWriter
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "app.log"
+
+
+@pytest.fixture(params=["beginning", "end"])
+def follower(path, request):
+    return Follower(path, start_at=request.param)
+
+
+@pytest.fixture
+def writer(path):
+    with LogWriter(path) as made:
+        yield made
+
+
+async def life(follower, writer, *texts, saved=None):
+    """One process that reads these lines and dies with all of them delivered; return its checkpoint."""
+    async with follower.following(saved) as reader:
+        await reader.expect(writer.lines(*texts))
+        return follower.saved(reader)
+
+
+async def test_lines_written_while_down_are_read_once(follower, writer):
+    saved = await life(follower, writer, "one", "two")
+    missed = writer.lines("three", "four")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(missed)
+        await reader.silence()
+
+    assert follower.lost == {}
+    assert follower.rotations == follower.truncations == 0
+
+
+async def test_positions_carry_the_same_log_and_offset_over_a_restart(follower, writer):
+    """They are what an event is named by."""
+    saved = await life(follower, writer, "one")
+    writer.lines("two")
+
+    async with follower.following(saved) as reader:
+        await reader.once()
+
+    assert reader.chunks[0].start == Position(saved["generations"][0]["log"], 4)
+
+
+async def test_what_was_read_and_not_delivered_is_read_again(follower, writer):
+    async with follower.following() as reader:
+        await reader.expect(writer.lines("one", "two"))
+        (log,) = reader.logs
+        saved = reader.source.snapshot({log: Position(log, 4)})
+
+    async with follower.following(saved) as reader:
+        await reader.expect(b"two\n")
+
+
+async def test_an_unfinished_line_is_completed_after_the_restart(follower, writer):
+    async with follower.following() as reader:
+        writer.tear(b"one\ntwo halves\n", 7)
+        await reader.expect(b"one\ntwo")
+        (log,) = reader.logs
+        saved = reader.source.snapshot({log: Position(log, 4)})
+    writer.mend()
+
+    async with follower.following(saved) as reader:
+        await reader.expect(b"two halves\n")
+
+
+@pytest.mark.parametrize("suffix", [".1", "-20260704", ".whatever", ".20260704-120000.tmp"])
+async def test_a_file_renamed_while_down_goes_on_and_the_new_one_follows(follower, writer, suffix):
+    saved = await life(follower, writer, "one")
+    expected = writer.lines("two")
+    writer.rename(suffix)
+    expected += writer.lines("three, after the rename")
+    writer.reopen()
+    expected += writer.lines("four, in the new file")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+        await reader.silence()
+
+    assert follower.rotations == 1
+    assert follower.lost == follower.gaps == {}
+
+
+async def test_a_link_turned_to_another_file_while_down(follower, path, tmp_path):
+    path.symlink_to("one")
+    with LogWriter(tmp_path / "one") as first, LogWriter(tmp_path / "two") as second:
+        saved = await life(follower, first, "in one")
+        expected = first.lines("in one, while down")
+        path.unlink()
+        path.symlink_to("two")
+        expected += second.lines("in two")
+
+        async with follower.following(saved) as reader:
+            await reader.expect(expected)
+
+    assert follower.rotations == 1
+    assert follower.gaps == {}
+
+
+async def test_files_that_came_and_were_rotated_while_down_are_read_in_order(follower, writer):
+    saved = await life(follower, writer, "one")
+    expected = b""
+    for number in range(4):
+        expected += writer.lines(f"before rotation {number}")
+        writer.rotate()
+    expected += writer.lines("in the last file")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+        await reader.silence()
+
+    assert follower.rotations == 4
+    assert follower.gaps == {}
+
+
+async def test_files_that_were_read_in_an_earlier_life_are_not_read_again(follower, writer):
+    async with follower.following() as reader:
+        for number in range(12):
+            await reader.expect(writer.lines(f"line {number}"))
+            writer.rotate()
+        await reader.expect(writer.lines("last"))
+        saved = follower.saved(reader)
+    writer.rotate()
+    expected = writer.lines("new")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+        await reader.silence()
+
+
+async def test_the_undelivered_end_of_a_file_rotated_before_the_crash_is_read_again(follower, writer):
+    async with follower.following() as reader:
+        await reader.expect(writer.lines("one", "two"))
+        (old,) = reader.logs
+        writer.rotate()
+        await reader.expect(writer.lines("three"))
+        saved = reader.source.snapshot({old: Position(old, 4)})
+
+    async with follower.following(saved) as reader:
+        await reader.expect(b"two\nthree\n")
+        await reader.silence()
+
+    assert follower.lost == {}
+
+
+async def test_late_bytes_of_an_old_file_and_of_the_new_one_have_positions_of_their_own(follower, writer, path):
+    """Both are being read when the process dies."""
+    async with follower.following() as reader:
+        await reader.expect(writer.lines("old"))
+        writer.rename()
+        with LogWriter(path) as new:
+            await reader.expect(new.lines("new 1"))
+            await reader.expect(writer.lines("late 1"))
+            saved = follower.saved(reader)
+            expected = writer.lines("late 2") + new.lines("new 2")
+
+            async with follower.following(saved) as again:
+                await again.expect(expected)
+                await again.silence()
+
+
+async def test_a_log_that_had_ended_and_grew_again_is_not_read_twice(path):
+    follower = Follower(path, timing=HURRY)
+    with LogWriter(path) as writer:
+        async with follower.following() as reader:
+            await reader.expect(writer.lines("old"))
+            writer.rename()
+            path.touch()
+            await reader.ends(next(iter(reader.logs)))
+            await reader.expect(writer.lines("late"))
+            old, _late = reader.logs
+            everything = follower.saved(reader)
+            only_old = reader.source.snapshot({old: Position(old, 4)})
+            nothing = reader.source.snapshot({})
+
+        for saved, expected in ((everything, b""), (only_old, b"late\n"), (nothing, b"old\nlate\n")):
+            async with follower.following(json.loads(json.dumps(saved))) as reader:
+                await reader.expect(expected)
+                await reader.expect(writer.lines("later"))
+            shrink(path.with_name("app.log.1"), len("later\n"))
+
+
+def shrink(path, count):
+    content = path.read_bytes()
+    with path.open("r+b") as file:
+        file.truncate(len(content) - count)
+
+
+async def test_truncated_while_down_the_new_content_is_read_whole(follower, writer):
+    saved = await life(follower, writer, "one, which is long")
+    writer.truncate()
+    expected = writer.lines("two")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+        await reader.silence()
+
+    assert follower.truncations == 1
+    assert follower.rotations == 0
+    assert follower.counted("sidecar_checkpoint_invalid_total", reason="ahead_of_file") == 1
+
+
+async def test_truncated_while_down_and_grown_beyond_the_saved_offset(follower, writer):
+    saved = await life(follower, writer, "one")
+    writer.truncate()
+    expected = writer.lines("something else", "and more of it")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+
+    assert follower.truncations == 1
+    assert follower.counted("sidecar_checkpoint_invalid_total", reason="ahead_of_file") == 0
+
+
+async def test_copytruncate_while_down_reads_the_rest_from_the_copy(follower, writer):
+    saved = await life(follower, writer, "one")
+    expected = writer.lines("two")
+    writer.copytruncate()
+    expected += writer.lines("three")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+        await reader.silence()
+
+    assert follower.lost == follower.gaps == {}
+    assert follower.truncations == 1
+
+
+async def test_several_copytruncates_while_down_lose_nothing(follower, writer):
+    saved = await life(follower, writer, "one")
+    expected = writer.lines("two")
+    for number in range(3):
+        writer.copytruncate()
+        expected += writer.lines(f"content {number}")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+        await reader.silence()
+
+    assert follower.lost == follower.gaps == {}
+
+
+async def test_a_copy_whose_original_goes_on_is_not_read(follower, writer, path):
+    """Somebody saved the log by hand, or copytruncate is half done."""
+    saved = await life(follower, writer, "one")
+    shutil.copy(path, path.with_name("app.log.1"))
+    expected = writer.lines("two")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+        await reader.silence()
+        writer.truncate()
+        await reader.silence()
+        await reader.expect(writer.lines("three"))
+
+    assert follower.lost == {}
+
+
+async def test_deleted_and_recreated_while_down_the_new_file_is_read_whole_and_the_gap_is_counted(follower, writer):
+    saved = await life(follower, writer, "the same")
+    writer.delete()
+    writer.close()
+    writer.reopen()  # on ext4 it has the old one's inode
+    expected = writer.lines("the same but longer")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+
+    assert follower.lost == {}
+    assert follower.gaps in ({"rotated_away": 1}, {}), "where the inode came back it looks like a truncation"
+    assert follower.truncations + sum(follower.gaps.values()) == 1
+
+
+async def test_what_was_read_and_not_delivered_and_is_gone_is_counted(follower, writer):
+    async with follower.following() as reader:
+        await reader.expect(writer.lines("one", "two"))
+        saved = reader.source.snapshot({})
+        writer.delete()
+        writer.reopen()
+
+    async with follower.following(saved) as reader:
+        await reader.expect(writer.lines("three"))
+
+    assert follower.lost == {"rotated_away": 8}
+    assert follower.gaps == {"rotated_away": 1}
+
+
+async def test_a_compressed_generation_is_a_gap_not_a_silence(follower, writer, path):
+    saved = await life(follower, writer, "one")
+    writer.lines("two")
+    rotated = writer.rotate()
+    path.with_name("app.log.1.gz").write_bytes(gzip.compress(rotated.read_bytes()))
+    rotated.unlink()
+    expected = writer.lines("three")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+
+    assert follower.gaps == {"rotated_away": 1}
+
+
+async def test_an_inode_that_came_back_with_the_same_banner_is_another_file(follower, writer):
+    banner = "[GIN-debug] [WARNING] Running in debug mode. Switch to release mode in production." * 10
+    saved = await life(follower, writer, banner, "first start")
+    writer.truncate()
+    expected = writer.lines(banner, "second start", "which is longer")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+
+
+async def test_waiting_for_a_path_survives_a_restart(follower, path):
+    async with follower.following() as reader:
+        await reader.silence()
+        saved = follower.saved(reader)
+
+    with LogWriter(path) as writer:
+        expected = writer.lines("written while down")
+        async with follower.following(saved) as reader:
+            await reader.expect(expected)
+
+
+async def test_the_path_is_gone_and_the_renamed_file_still_written_to(follower, writer):
+    saved = await life(follower, writer, "one")
+    writer.rename()
+    expected = writer.lines("two")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+        await reader.expect(writer.lines("three"))
+        writer.reopen()
+        await reader.expect(writer.lines("four"))
+
+    assert follower.rotations == 1
+
+
+async def test_many_lives_give_every_line_once(follower, writer):
+    saved, received, written = None, b"", b""
+    for number in range(10):
+        async with follower.following(saved) as reader:
+            if not number:
+                await reader.silence()
+            written += writer.lines(f"{number} up")
+            if number % 3 == 0:
+                writer.rotate()
+            if number % 4 == 3:
+                written += writer.lines(f"{number} before the copy")
+                writer.copytruncate()
+            await reader.expect(written[len(received) + len(reader.data) :])
+            received += reader.data
+            saved = follower.saved(reader)
+        written += writer.lines(f"{number} down")
+        if number % 2:
+            writer.rotate()
+
+    async with follower.following(saved) as reader:
+        await reader.expect(f"{number} down\n".encode())
+        await reader.silence()
+    assert received + reader.data == written
+    assert follower.lost == follower.gaps == {}

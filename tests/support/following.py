@@ -1,0 +1,74 @@
+"""The source `file` in a hurry, with what it told about itself at hand."""
+
+from __future__ import annotations
+
+import io
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from sidecar import telemetry
+from sidecar.sources import file, succession
+from tests.support.reading import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+HURRY = succession.Timing(poll=0.001, idle_poll=0.002, settle=0.003, grace=0.02, discovery=0.005)
+PATIENT = succession.Timing(poll=0.001, idle_poll=0.002, settle=0.003, grace=3600.0, discovery=0.005)
+
+
+class Follower:
+    """Makes sources that follow one path; their telemetry is one."""
+
+    def __init__(self, path: Path, *, timing: succession.Timing = PATIENT, start_at: str = "beginning") -> None:
+        self.path = path
+        self.timing = timing
+        self.start_at = start_at
+        self._stream = io.StringIO()
+        self.telemetry = telemetry.Telemetry(log=telemetry.Log(self._stream))
+
+    def source(self, saved: dict[str, Any] | None = None) -> file.File:
+        return file.File(str(self.path), self.telemetry, start_at=self.start_at, saved=saved, timing=self.timing)
+
+    @asynccontextmanager
+    async def following(self, saved: dict[str, Any] | None = None) -> AsyncIterator[Reader]:
+        source = self.source(saved)
+        try:
+            await source.start()
+            yield Reader(source)
+        finally:
+            await source.close()
+
+    def saved(self, reader: Reader) -> dict[str, Any]:
+        """Return the state when all that was read is delivered, as it comes back from a checkpoint."""
+        return json.loads(json.dumps(reader.source.snapshot(reader.positions)))
+
+    def counted(self, name: str, **labels: str) -> float:
+        value = self.telemetry.registry.get_sample_value(name, labels)
+        assert value is not None, name
+        return value
+
+    @property
+    def rotations(self) -> float:
+        return self.counted("sidecar_rotations_total")
+
+    @property
+    def truncations(self) -> float:
+        return self.counted("sidecar_file_truncations_total")
+
+    @property
+    def lost(self) -> dict[str, float]:
+        """Bytes lost by reason, without the reasons that lost none."""
+        lost = {reason: self.counted("sidecar_lost_bytes_total", reason=reason) for reason in telemetry.LOST}
+        return {reason: count for reason, count in lost.items() if count}
+
+    @property
+    def gaps(self) -> dict[str, float]:
+        gaps = {reason: self.counted("sidecar_log_gaps_total", reason=reason) for reason in telemetry.GAPS}
+        return {reason: count for reason, count in gaps.items() if count}
+
+    @property
+    def events(self) -> list[str]:
+        return [json.loads(line)["event"] for line in self._stream.getvalue().splitlines()]
