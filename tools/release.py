@@ -36,8 +36,10 @@ _ACTIONS = {
     Event.BRANCH: "snapshot",
 }
 _SECONDS = 300  # for one call to the registry
-_NO_REPOSITORY = re.compile(r"name[ _]unknown|repository name not known", re.IGNORECASE)
-_NO_MANIFEST = re.compile(r"manifest[ _]unknown|not found|404", re.IGNORECASE)
+# Exactly what registries answer, and nothing that any other failure could say: taking a tag that stands for one that does
+# not would overwrite it.
+_NO_REPOSITORY = re.compile(r"name[ _]unknown|repository name not known|\b404 \(Not Found\)", re.IGNORECASE)
+_NO_MANIFEST = re.compile(r"manifest[ _]unknown", re.IGNORECASE)
 
 
 class RegistryError(Exception):
@@ -238,6 +240,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if record["outcome"] == "success" else 1
 
 
+def _digest(text: str) -> str:
+    if not tagplan.DIGEST.fullmatch(text):
+        raise argparse.ArgumentTypeError("expected sha256: and 64 hexadecimal digits")
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.release", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -246,11 +254,11 @@ def _parser() -> argparse.ArgumentParser:
     tagging = commands.add_parser("tag", help="give a digest the tags of an event")
     tagging.add_argument("--event", required=True, choices=[event.value for event in Event])
     tagging.add_argument("--ref", required=True, help="the git tag or branch")
-    tagging.add_argument("--digest", required=True, help="what passed the gates, sha256:...")
+    tagging.add_argument("--digest", required=True, type=_digest, help="what passed the gates, sha256:...")
     tagging.add_argument("--image", required=True, help="the repository, such as ghcr.io/gin-sidecar/gin-sidecar")
     tagging.add_argument("--actor", required=True, help="who started this")
     tagging.add_argument("--commit", default="", help="the full commit id")
-    tagging.add_argument("--environment", default="", help=f"of a promotion: {', '.join(tagplan.ENVIRONMENTS)}")
+    tagging.add_argument("--environment", default="", choices=("", *tagplan.ENVIRONMENTS), help="of a promotion")
     tagging.add_argument("--run-url", default="", help="where to read how it went")
     tagging.add_argument("--git-tag", action="append", default=[], help="a tag of git that counts for `latest`")
     tagging.add_argument("--audit", type=Path, help="append the audit record to this file")

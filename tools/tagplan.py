@@ -32,7 +32,7 @@ _NUMBER = r"(0|[1-9][0-9]{0,8})"
 _IDENTIFIER = r"(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
 # Build metadata (`+…`) is SemVer and cannot stand in an image tag, so it cannot be released.
 _VERSION = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-({_IDENTIFIER}(?:\.{_IDENTIFIER})*))?")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _TAG_CHARACTERS = 128  # what registries take
 
@@ -167,7 +167,7 @@ def plan(
     is highest, so that a release whose image is still being built is not forgotten. A promotion must name the digest
     that the registry has for its version: it is a second name, not a second chance.
     """
-    if not _DIGEST.fullmatch(digest):
+    if not DIGEST.fullmatch(digest):
         raise Refusal(f'"{digest}" is not a digest: expected sha256: and 64 hexadecimal digits')
     wanted = candidates(event, ref, commit, environment=environment)
     if event is Event.PROMOTION:

@@ -1,0 +1,64 @@
+{{/*
+What every sidecar has in common, of the values `.values`: the same variables under the same names as
+sidecar/injector/variables.py and policy.py compute from the configuration. As JSON, of plain values.
+*/}}
+{{- define "gin-sidecar.constants" -}}
+{{- $d := .values.defaults }}
+{{- $units := dict "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 }}
+{{- $size := mul (regexFind "^[0-9]+" $d.state_size | int64) (get $units (regexFind "[KMG]i$" $d.state_size) | int64) }}
+{{- $passed := list }}
+{{- range $name, $text := $d.settings }}
+{{- $passed = append $passed (dict "name" (printf "SIDECAR_%s" ($name | upper | replace "." "_")) "value" (include "gin-sidecar.literal" $text)) }}
+{{- end }}
+{{- dict
+  "image" (include "gin-sidecar.image" .values)
+  "pullPolicy" $d.image_pull_policy
+  "pullPolicySet" (ne $d.image_pull_policy "")
+  "port" (int $d.port)
+  "portText" (toString (int $d.port))
+  "environment" (include "gin-sidecar.literal" $d.environment)
+  "environmentSet" (ne $d.environment "")
+  "lokiUrl" (include "gin-sidecar.literal" $d.loki_url)
+  "lokiUrlSet" (ne $d.loki_url "")
+  "lokiTenant" (include "gin-sidecar.literal" $d.loki_tenant_id)
+  "lokiTenantSet" (and (ne $d.loki_url "") (ne $d.loki_tenant_id ""))
+  "lokiSecret" $d.loki_secret
+  "lokiSecretSet" (and (ne $d.loki_url "") (ne $d.loki_secret ""))
+  "stateSize" $d.state_size
+  "spoolBytes" (toString (div $size 4))
+  "ephemeralRequest" $d.ephemeral_request
+  "runAsUser" $d.run_as_user
+  "readiness" $d.readiness_probe
+  "passedOn" $passed
+  "nativeByVersion" (include "gin-sidecar.native" .values | eq "true")
+  "prometheus" $d.prometheus_annotations
+  "limit" $d.ephemeral_limit
+  "defaultLogMode" $d.log_mode
+  "defaultLogPath" $d.log_path
+  "defaultNative" $d.native
+  "defaultCpuRequest" $d.cpu_request
+  "defaultMemoryRequest" $d.memory_request
+  "defaultMemoryLimit" $d.memory_limit
+  "defaultLokiLabels" (include "gin-sidecar.pairs" $d.loki_labels)
+  "defaultHealthUrl" $d.app_health_url
+  "defaultMetricsUrl" $d.app_metrics_url
+  | toJson }}
+{{- end }}
+
+{{/* Kubernetes expands $(NAME) in values of variables; a doubled $ stays one. */}}
+{{- define "gin-sidecar.literal" -}}
+{{- . | replace "$(" "$$(" }}
+{{- end }}
+
+{{- define "gin-sidecar.pairs" -}}
+{{- $pairs := list }}
+{{- range $name, $value := . }}
+{{- $pairs = append $pairs (printf "%s=%s" $name $value) }}
+{{- end }}
+{{- join "," $pairs }}
+{{- end }}
+
+{{- define "gin-sidecar.native" -}}
+{{- $version := .injector.kubernetesVersion | trimPrefix "v" }}
+{{- or (eq $version "") (ge (index (splitList "." (printf "%s.99" $version)) 1 | int) 29) }}
+{{- end }}
