@@ -291,7 +291,7 @@ async def test_drop_counts_and_acknowledges_what_does_not_fit():
 @virtual
 async def test_a_sink_that_is_taking_pushes_gets_a_moment_before_anything_is_dropped():
     bench = Bench(policy="drop", max_bytes=3000, max_wait=0.0)
-    bench.sink.answer = lambda push: 0.05
+    bench.sink.answer = lambda push: 0.03
 
     async with bench.running():
         for _ in range(100):
