@@ -2,8 +2,8 @@
 
 The problem: a process dies between any two bytes, and disks fill up. The promise: after any death `load` returns the
 sections of one `save`, the last or the one before, never a mixture and never less; positions and the metrics that
-belong to them are sections of one file, so they move together. A file that cannot be used is reported, kept aside as
-`checkpoint.json.damaged`, and counts as none. A save that fails is reported and tried again, and stops nothing.
+belong to them are sections of one file, so they move together. A file that cannot be used is reported, kept aside
+under its name and `.damaged`, and counts as none. A save that fails is reported and tried again, and stops nothing.
 Refused: to understand sections, and to wait for a disk in the event loop (the caller has a thread).
 
 The file is one JSON object:
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 
-_NAME = "checkpoint.json"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -50,12 +48,12 @@ class Config:
 
 
 class Checkpoint:
-    """The checkpoint of one state directory. One writer; synchronous, to be called in a thread."""
+    """The checkpoint in one file. One writer; synchronous, to be called in a thread."""
 
-    def __init__(self, directory: str | Path, telemetry: Telemetry) -> None:
-        self._directory = Path(directory)
-        self._path = self._directory / _NAME
-        self._temporary = self._directory / f"{_NAME}.tmp"
+    def __init__(self, path: str | Path, telemetry: Telemetry) -> None:
+        self._path = Path(path)
+        self._directory = self._path.parent
+        self._temporary = self._beside(".tmp")
         self._telemetry = telemetry
         self._saved: bytes | None = None  # the sections on disk, as they were written
 
@@ -147,7 +145,10 @@ class Checkpoint:
         """Report a file that cannot be used, and keep it for whoever wants to know why."""
         self._telemetry.checkpoint_invalid(reason, detail)
         with contextlib.suppress(OSError):
-            self._path.replace(self._directory / f"{_NAME}.damaged")
+            self._path.replace(self._beside(".damaged"))
+
+    def _beside(self, suffix: str) -> Path:
+        return self._path.with_name(self._path.name + suffix)
 
 
 def _checksum(saved_at: object, sections: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar import acks
@@ -11,6 +11,7 @@ from sidecar.model import Position
 logs = st.sampled_from(["a", "b", "c"])
 
 
+@settings(deadline=None)
 @given(data=st.data(), batches=st.lists(st.tuples(logs, st.integers(0, 3)), max_size=12))
 def test_the_watermark_is_the_longest_acknowledged_prefix(data: st.DataObject, batches: list[tuple[str, int]]) -> None:
     """Opening and acknowledging are interleaved at random; a list of counts is the model."""

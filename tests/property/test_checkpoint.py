@@ -34,6 +34,10 @@ def quiet() -> telemetry.Telemetry:
     return telemetry.Telemetry(log=telemetry.Log(io.StringIO()))
 
 
+def made(directory: str) -> checkpoint.Checkpoint:
+    return checkpoint.Checkpoint(Path(directory) / "checkpoint.json", quiet())
+
+
 @contextmanager
 def disk_takes(count: int) -> Iterator[None]:
     """No file may grow beyond `count` bytes: the kernel cuts a write there, as a full disk does."""
@@ -45,22 +49,22 @@ def disk_takes(count: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@settings(max_examples=50)
+@settings(max_examples=30, deadline=None)
 @given(saved=sections)
 def test_what_is_saved_is_loaded(saved: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        assert checkpoint.Checkpoint(directory, quiet()).save(saved)
+        assert made(directory).save(saved)
 
-        assert checkpoint.Checkpoint(directory, quiet()).load() == saved
+        assert made(directory).load() == saved
 
 
-@settings(max_examples=50)
+@settings(max_examples=30, deadline=None)
 @given(old=sections, new=sections, cut=st.floats(0, 1, exclude_max=True))
 def test_a_write_that_the_disk_cuts_leaves_the_old_sections(
     old: dict[str, Any], new: dict[str, Any], cut: float
 ) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        saved = checkpoint.Checkpoint(directory, quiet())
+        saved = made(directory)
         saved.save(new)
         size = (Path(directory) / "checkpoint.json").stat().st_size
         saved.save(old)
@@ -69,20 +73,20 @@ def test_a_write_that_the_disk_cuts_leaves_the_old_sections(
             done = saved.save(new)
 
         expected = new if done else old
-        assert checkpoint.Checkpoint(directory, quiet()).load() == expected
+        assert made(directory).load() == expected
         assert done == (saved_alike(old) == saved_alike(new))
         assert saved.save(new)
-        assert checkpoint.Checkpoint(directory, quiet()).load() == new
+        assert made(directory).load() == new
 
 
-@settings(max_examples=50)
+@settings(max_examples=30, deadline=None)
 @given(old=sections, new=sections, cut=st.floats(0, 1))
 def test_a_file_system_that_cuts_the_file_behind_our_back_gives_nothing_or_the_new_sections(
     old: dict[str, Any], new: dict[str, Any], cut: float
 ) -> None:
     """A machine may die with the rename on disk and the content not, fsync or no fsync. The checksum is for that."""
     with tempfile.TemporaryDirectory() as directory:
-        saved = checkpoint.Checkpoint(directory, quiet())
+        saved = made(directory)
         saved.save(old)
         saved.save(new)
         path = Path(directory) / "checkpoint.json"
@@ -90,22 +94,22 @@ def test_a_file_system_that_cuts_the_file_behind_our_back_gives_nothing_or_the_n
         length = round(cut * len(whole))
         os.truncate(path, length)
 
-        loaded = checkpoint.Checkpoint(directory, quiet()).load()
+        loaded = made(directory).load()
 
         assert loaded == (new if length >= len(whole) - 1 else None), "only the final newline may be missing"
 
 
-@settings(max_examples=50)
+@settings(max_examples=30, deadline=None)
 @given(saved=sections, at=st.integers(0), bit=st.integers(0, 7))
 def test_a_flipped_bit_gives_nothing_or_the_very_same_sections(saved: dict[str, Any], at: int, bit: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        checkpoint.Checkpoint(directory, quiet()).save(saved)
+        made(directory).save(saved)
         path = Path(directory) / "checkpoint.json"
         content = bytearray(path.read_bytes())
         content[at % len(content)] ^= 1 << bit
         path.write_bytes(content)
 
-        assert checkpoint.Checkpoint(directory, quiet()).load() in (None, saved)
+        assert made(directory).load() in (None, saved)
 
 
 def saved_alike(one: dict[str, Any]) -> str:

@@ -123,7 +123,7 @@ class World:
         await self.context.__aexit__(None, None, None)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(acts=st.lists(st.sampled_from(ACTS), max_size=30), hurry=st.booleans())
 def test_every_line_is_read_once_and_in_order(acts: list[str], hurry: bool) -> None:
     async def run(directory: Path) -> None:

@@ -57,7 +57,7 @@ def told() -> Told:
 
 @pytest.fixture
 def saved(tmp_path: Path, told: Told) -> checkpoint.Checkpoint:
-    made = checkpoint.Checkpoint(tmp_path / "state", told.telemetry)
+    made = checkpoint.Checkpoint(tmp_path / "state" / "checkpoint.json", told.telemetry)
     made.prepare()
     return made
 
@@ -65,7 +65,7 @@ def saved(tmp_path: Path, told: Told) -> checkpoint.Checkpoint:
 def test_what_was_saved_is_loaded_by_the_next_process(saved: checkpoint.Checkpoint, tmp_path: Path, told: Told) -> None:
     assert saved.save(SECTIONS)
 
-    assert checkpoint.Checkpoint(tmp_path / "state", told.telemetry).load() == SECTIONS
+    assert checkpoint.Checkpoint(tmp_path / "state" / "checkpoint.json", told.telemetry).load() == SECTIONS
     assert told.saves == 1
     assert told.invalid == {}
 
@@ -159,7 +159,7 @@ def test_a_directory_that_cannot_be_written_to_is_told_at_the_start(tmp_path: Pa
     (tmp_path / "file").touch()
 
     with pytest.raises(StateError, match=r"state\.dir: cannot write to .*Not a directory"):
-        checkpoint.Checkpoint(tmp_path / "file" / "state", told.telemetry).prepare()
+        checkpoint.Checkpoint(tmp_path / "file" / "state" / "checkpoint.json", told.telemetry).prepare()
 
 
 def test_preparing_leaves_what_was_saved_and_nothing_else(saved: checkpoint.Checkpoint, tmp_path: Path) -> None:

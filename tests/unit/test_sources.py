@@ -1,0 +1,52 @@
+"""The table of sources, and what `create` says when it cannot."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from sidecar import sources, telemetry
+from sidecar.errors import ConfigError
+from sidecar.sources import command, file
+
+# Modules beside the sources that are nouns they share.
+SHARED = {"__init__", "generation", "known", "pipe", "resume", "siblings", "succession"}
+
+
+def made(argv=(), **options):
+    return sources.create(sources.Config(**options), telemetry.Telemetry(log=telemetry.Log(io.StringIO())), argv=argv)
+
+
+def test_every_module_is_in_the_table():
+    modules = {path.stem for path in Path(sources.__file__).parent.glob("*.py")}
+
+    assert modules - SHARED == set(sources.SOURCES)
+
+
+def test_each_kind_makes_its_source():
+    assert isinstance(made(kind="file", path="/var/log/app.log"), file.File)
+    assert isinstance(made(kind="command", argv=["app"]), command.Command)
+
+
+@pytest.mark.parametrize("kind", ["cri", "fifo", "kubernetes"])
+def test_a_kind_that_is_not_there_is_named_with_those_that_are(kind):
+    with pytest.raises(ConfigError, match=rf'source\.kind: "{kind}" is not in this version.*command, file, stdin'):
+        made(kind=kind)
+
+
+def test_a_file_needs_a_path():
+    with pytest.raises(ConfigError, match=r"source\.path: expected the path of a file"):
+        made(kind="file")
+
+
+@pytest.mark.parametrize("path", ["/var/log/*.log", "/var/log/app?.log", "/var/log/[ab].log"])
+def test_a_glob_is_refused_not_waited_for(path):
+    with pytest.raises(ConfigError, match=r"source\.path: .* no globs"):
+        made(kind="file", path=path)
+
+
+def test_a_command_needs_a_command():
+    with pytest.raises(ConfigError, match="COMMAND behind --"):
+        made(kind="command")
