@@ -17,7 +17,7 @@ demo: $(VENV)/.run ## Run the whole job with a built-in service
 	$(BIN)/sidecar demo
 
 test: $(VENV)/.dev ## Run the tests
-	$(BIN)/python -m pytest -m "not e2e and not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto -m "not e2e and not slow" $(PYTEST_ARGS)
 
 check: lint types ## Lint, types and import layers
 
