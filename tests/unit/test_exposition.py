@@ -288,7 +288,7 @@ def test_a_family_that_two_collectors_have_appears_once(form: exposition.Format)
         ({"nothing"}, 0),
         ({""}, 0),
     ],
-    ids=str,
+    ids=lambda value: "+".join(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_rule_16_names_leave_whole_families_or_single_samples(
     measured: Measured, names: set[str], samples: int
