@@ -71,7 +71,7 @@ def _stages(progress: report.Progress, *, quick: bool) -> list[Measurement]:
     yard = stages.yardsticks_of(access)
     found = []
     for group, beside, measured, turns in (
-        ("stages, canonical access lines", yard, stages.of(access), rounds),
+        ("stages, canonical access lines", yard, [*stages.of(access), stages.hiding(access)], rounds),
         ("stages, mixed corpus", yard[:1], stages.of(anything), rounds // 2),
     ):
         took = stages.measure([*beside, *measured], turns, progress.say)

@@ -83,6 +83,14 @@ def canonical_line(seed: int) -> Callable[[int], bytes]:
     return line
 
 
+def with_secrets(lines: list[bytes], every: int = 400) -> list[bytes]:
+    """Return canonical lines of which one in `every` has a secret in its path: the others must not pay for it."""
+    hiding = b'?token=0123456789abcdef","status"'
+    return [
+        line.replace(b'","status"', hiding) if index % every == every // 2 else line for index, line in enumerate(lines)
+    ]
+
+
 def mixed(count: int, *, seed: int = 1) -> list[bytes]:
     """Return at least `count` physical lines, whole blocks."""
     chance = random.Random(seed)

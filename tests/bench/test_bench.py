@@ -26,6 +26,16 @@ def test_canonical_lines_are_valid_as_written_and_of_the_size_that_the_budget_na
     assert times == sorted(set(times))
 
 
+def test_secrets_stand_where_they_are_hidden():
+    lines = corpus.with_secrets(corpus.canonical(800))
+
+    made = golden.normalizer().normalize(Lines([line.rstrip(b"\n") for line in lines]))
+
+    assert sum(b"0123456789abcdef" in line for line in lines) == 2
+    assert not any(b"0123456789abcdef" in record.line for record in made.records)
+    assert made.outcomes == {Outcome.VALID: 800}
+
+
 def test_the_mixed_corpus_has_every_format_of_the_recordings_and_no_captions():
     lines = corpus.mixed(2000)
 
