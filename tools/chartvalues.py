@@ -1,6 +1,6 @@
 """The values of the Helm chart, declared once: default, meaning and what is allowed.
 
-Problem: values.yaml, its JSON Schema and the chart's README are three texts about the same keys, and every chart drifts.
+Problem: values.yaml, its JSON Schema and the chart's README are three texts about the same keys, and they drift.
 Promise: `tools.chart` writes all three from `VALUES`. What the injector's own configuration declares
 (`injector.defaults`) is taken from there under the same names, so that a new option of the injector is one of the
 chart without a line here. Schemas are strict (a typo is an error) and use only regular expressions that RE2 knows.

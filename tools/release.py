@@ -36,8 +36,8 @@ _ACTIONS = {
     Event.BRANCH: "snapshot",
 }
 _SECONDS = 300  # for one call to the registry
-# Exactly what registries answer, and nothing that any other failure could say: taking a tag that stands for one that does
-# not would overwrite it.
+# Exactly what registries answer, and nothing that any other failure could say: a tag taken for absent would be
+# overwritten.
 _NO_REPOSITORY = re.compile(r"name[ _]unknown|repository name not known|\b404 \(Not Found\)", re.IGNORECASE)
 _NO_MANIFEST = re.compile(r"manifest[ _]unknown", re.IGNORECASE)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from tests.support import programs
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CHART = programs.ROOT / "helm" / "gin-sidecar"
 CASES = ["default", *sorted(path.stem.removesuffix("-values") for path in (CHART / "ci").glob("*-values.yaml"))]

@@ -91,7 +91,7 @@ kubectl.kubernetes.io/default-container: {{ toJson $v.container }}
   "cpuRequest" $d.cpu_request
   "memoryRequest" $d.memory_request
   "memoryLimit" $d.memory_limit
-  "ephemeralLimit" .ephemeralLimit | default "1Ti"
+  "ephemeralLimit" (.ephemeralLimit | default "1Ti")
   "podResources" false
   "user" 65532
   "group" (ternary 0 65532 (eq $mode "cri"))
