@@ -62,7 +62,7 @@ class Rule:
 class Block:
     """An open block. The place of its first line is kept, not its columns: they may be filled in later."""
 
-    __slots__ = ("held", "mark", "origin", "phase", "rule", "size", "split", "texts", "touched")
+    __slots__ = ("held", "mark", "origin", "phase", "places", "rule", "size", "split", "texts", "touched")
 
     def __init__(self, rule: Rule, text: bytes, origin: tuple[Lines, int], mark: Mark | None, now: float) -> None:
         self.rule = rule
@@ -73,6 +73,7 @@ class Block:
         self.touched = now  # when a line was last taken
         self.phase = 0  # what it means is the rule's affair
         self.split = False  # an earlier part has been handed over
+        self.places: list[tuple[str, int]] = []  # log and start of each further line, where that is known
         self.held: tuple[bytes, tuple[Lines, int], Mark | None] | None = None
 
     @property
@@ -300,6 +301,28 @@ _COMBINED_BLOCK = Rule(Kind.COMBINED_ERROR, _combined)
 _COMBINED_QUOTE = Rule(Kind.COMBINED_ERROR, _combined, _COMBINED_MORE)  # the quote at its end may be the closing one
 _GORM_BLOCK = Rule(Kind.GORM, _gorm, _GORM_SECOND)
 
+
+# Names under which an open block outlives the process.
+RULES = {
+    "access": ACCESS,
+    "recovery": _RECOVERY,
+    "broken_pipe": _BROKEN_PIPE,
+    "colourless_recovery": _COLOURLESS_RECOVERY,
+    "debug": _DEBUG,
+    "panic": _PANIC,
+    "fatal": _FATAL,
+    "runtime": _RUNTIME,
+    "signal": _SIGNAL,
+    "race": _RACE,
+    "trace": _TRACE,
+    "serving": _SERVING,
+    "zap_stack": _ZAP_STACK,
+    "zerolog": _ZEROLOG_BLOCK,
+    "logrus": _LOGRUS_BLOCK,
+    "combined": _COMBINED_BLOCK,
+    "combined_quote": _COMBINED_QUOTE,
+    "gorm": _GORM_BLOCK,
+}
 
 # How blocks begin, by first byte: most lines are told by it alone.
 

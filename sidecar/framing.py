@@ -101,9 +101,10 @@ class _Head:
 class _Joining:
     """A line whose last piece has not come."""
 
-    __slots__ = ("head", "pieces", "stamp", "start")
+    __slots__ = ("carried", "head", "pieces", "stamp", "start")
 
     def __init__(self, stamp: int, start: int) -> None:
+        self.carried = False  # begun in an earlier generation
         self.head = _Head()
         self.pieces = 0
         self.stamp = stamp
@@ -111,9 +112,12 @@ class _Joining:
 
 
 class Carried:
-    """Pieces that one generation of a log began and the next one finishes. Opaque."""
+    """Pieces that one generation of a log began and the next one finishes. Opaque, but false where there are none."""
 
     __slots__ = ("joining",)
+
+    def __bool__(self) -> bool:
+        return bool(self.joining)
 
     def __init__(self, joining: dict[str, _Joining]) -> None:
         self.joining = joining
@@ -139,6 +143,7 @@ class Framer:
         self._joining: dict[str, _Joining] = carried.joining if carried is not None else {}  # by stream
         for line in self._joining.values():  # what they hold up here is this log, from its start
             line.start = 0
+            line.carried = True
         self._stamp = 0  # of the newest line, for a malformed one behind it
         # Where the lines of the last feed began, in what costs nothing to keep: see `starts`.
         self._starts: list[int] | None = []
@@ -157,6 +162,21 @@ class Framer:
         Where two streams share a log, lines behind it may have been handed over too: see `boundary_of`.
         """
         return min((line.start for line in self._joining.values()), default=self._held_start)
+
+    @property
+    def complete(self) -> int:
+        """The offset behind the last whole physical line; pieces before it may still wait for their end."""
+        return self._held_start
+
+    @property
+    def joining(self) -> list[tuple[str, int]]:
+        """The lines whose last piece has not come: stream and start."""
+        return [(stream, line.start) for stream, line in self._joining.items()]
+
+    @property
+    def carries(self) -> bool:
+        """Whether a line that an earlier generation began still waits for its end."""
+        return any(line.carried for line in self._joining.values())
 
     def boundary_of(self, stream: str) -> int:
         """Return the offset before which everything of one stream has been handed over, and behind which nothing."""

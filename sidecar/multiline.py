@@ -14,9 +14,13 @@ access lines is passed on at the speed of C.
 from __future__ import annotations
 
 from itertools import repeat
+from typing import TYPE_CHECKING, Any
 
 from sidecar import blocks
 from sidecar.model import Lines, Mark
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Kind = blocks.Kind
 
@@ -31,6 +35,7 @@ class Assembler:
         self._max_lines = max_lines
         self._max_bytes = max_bytes
         self._block: blocks.Block | None = None
+        self._resumed: tuple[str, int, blocks.Rule, int] | None = None  # log, start, rule and phase: see `resume`
 
     @property
     def pending(self) -> bool:
@@ -55,6 +60,38 @@ class Assembler:
         return None if lines.starts is None else lines.starts[index]
 
     @property
+    def pending_places(self) -> list[tuple[str, int]]:
+        """The log and the start of each pending line, as far as their Lines tell."""
+        block = self._block
+        if block is None:
+            return []
+        places = [_place(*block.origin), *block.places]
+        if block.held is not None:
+            places.append(_place(*block.held[1]))
+        return [place for place in places if place is not None]
+
+    def continuing(self) -> dict[str, Any] | None:
+        """Return what the open block cannot tell from its lines: its rule, where earlier parts have been handed over.
+
+        Plain JSON, for `resume`.
+        """
+        block = self._block
+        place = _place(*block.origin) if block is not None and block.split else None
+        if block is None or place is None:
+            return None
+        rule = next((name for name, rule in blocks.RULES.items() if rule is block.rule), "")
+        return {"log": place[0], "start": place[1], "rule": rule, "phase": block.phase}
+
+    def resume(self, saved: Mapping[str, Any]) -> None:
+        """Take the next line for what goes on in the block of `continuing`, if it is the same line.
+
+        Raises KeyError, TypeError or ValueError where `saved` is something else.
+        """
+        self._resumed = (
+            str(saved["log"]), int(saved["start"]), blocks.RULES[str(saved["rule"])], int(saved["phase"]),
+        )  # fmt: skip
+
+    @property
     def pending_log(self) -> str:
         """The log in which what is pending began; around a rotation not always the one that is read."""
         return self._block.origin[0].log if self._block is not None else ""
@@ -62,6 +99,8 @@ class Assembler:
     def feed(self, lines: Lines, now: float) -> Lines:
         """Take lines; return what is complete. The same object comes back where there was nothing to do."""
         texts = lines.texts
+        if self._resumed is not None and texts:
+            return self._resume(lines, now)
         block = self._block
         if not texts or (block is None and all(map(bytes.startswith, texts, repeat(b"{")))):
             return lines
@@ -90,6 +129,20 @@ class Assembler:
         self._close(out)
         return out.finish()
 
+    def _resume(self, lines: Lines, now: float) -> Lines:
+        """Go on in a block whose earlier parts another process handed over."""
+        assert self._resumed is not None
+        log, start, rule, phase = self._resumed
+        self._resumed = None
+        if _place(lines, 0) != (log, start):
+            return self.feed(lines, now)
+        self._block = block = blocks.Block(rule, lines.texts[0], (lines, 0), lines.marks.get(0), now)
+        block.split = True
+        block.phase = phase
+        out = _Out(lines)
+        self._judge_each(lines, out, now, 1)
+        return out.finish()
+
     def _access_lines(self, lines: Lines, now: float) -> Lines:
         """Pass on access lines and JSON, of which none continues another; the last one's errors may still come."""
         out = _Out(lines)
@@ -107,12 +160,12 @@ class Assembler:
             out.rows += range(count)
         return out.finish()
 
-    def _judge_each(self, lines: Lines, out: _Out, now: float) -> None:
+    def _judge_each(self, lines: Lines, out: _Out, now: float, first: int = 0) -> None:
         texts, marks = lines.texts, lines.marks
         opens, verdicts = blocks.OPENS.get, blocks.Verdict
         following = texts[1:]
         take_text, take_row = out.texts.append, out.rows.append
-        for index, text in enumerate(texts):
+        for index, text in enumerate(texts[first:] if first else texts, first):
             if (block := self._block) is not None:
                 second = block.rule.second
                 if second is not None and block.lone and not second(text):
@@ -159,12 +212,16 @@ class Assembler:
         if len(block.texts) < self._max_lines and size <= self._max_bytes:
             block.texts.append(text)
             block.size = size
+            place = _place(*origin)
+            if place is not None:
+                block.places.append(place)
             if block.mark is not Mark.TRUNCATED:
                 block.mark = mark or block.mark
             return
         block.split = True
         out.block(block, block.texts)
         block.texts, block.size, block.origin, block.mark = [text], len(text), origin, mark
+        block.places = []
 
     def _close(self, out: _Out) -> None:
         block = self._block
@@ -178,6 +235,10 @@ class Assembler:
             out.block(block, texts)
         if block.held is not None:
             out.foreign(*block.held)
+
+
+def _place(lines: Lines, index: int) -> tuple[str, int] | None:
+    return None if lines.starts is None else (lines.log, lines.starts[index])
 
 
 class _Out:
