@@ -116,7 +116,16 @@ class Whole:
             per_line = partial(of, unit="µs/line", budget=8.0, aim=5.0)
             found.append(per_line(name=name, value=took, ratio=ratio, to="prototype"))
             found.append(per_line(name=f"… where the prototype takes {PROTOTYPE:g} µs", value=ratio * PROTOTYPE))
-        found.append(of(name="straight-line prototype", value=beside.best, unit="µs/line"))
+        slower = beside.best / PROTOTYPE
+        found.append(
+            of(
+                name="straight-line prototype",
+                value=beside.best,
+                unit="µs/line",
+                ratio=slower,
+                to="where the budgets were set",
+            )
+        )
         found.append(of(name="resident after a backlog", value=resident, unit="MiB"))
         found.append(of(name="resident, highest (VmHWM)", value=highest, unit="MiB"))
         return found
