@@ -6,6 +6,11 @@ import os
 from pathlib import Path  # noqa: TC003  read at run time
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A slow machine is no failing law: timings never decide.
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("here")
 
 
 def pytest_addoption(parser):
