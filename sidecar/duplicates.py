@@ -3,16 +3,21 @@
 Promise: a request is counted once, whichever of its lines comes first, and a line without a twin is counted. Pairs
 are told by method, path, status, time and duration among the latest lines; nothing is held back, nothing is locked
 out, so a panic that only the outer logger sees still counts. State is bounded.
+
+What is saved for the next process is what a line written from now on can still be paired with: the entries of the last
+window before the newest one, at most 256. Error texts and addresses are kept as digests, there and here.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Mapping
 
 _WINDOW_NS = 100_000_000
 _MOST_KEYS = 2048
@@ -21,20 +26,22 @@ _NEAR_MS = 5.0
 _NEAR_SHARE = 0.1
 _PAIR_WINDOW_NS = 2_000_000_000  # gin's text has whole seconds
 _TELLING_PAIRS = 20
+_MOST_SAVED = 256
 
 
 class ErrorLines:
     """gin-contrib/zap writes one line per error of a request, all with the same latency (its PR #80 is open)."""
 
     def __init__(self) -> None:
-        self._requests: dict[Hashable, tuple[int, set[str]]] = {}
+        self._requests: dict[str, tuple[int, set[str]]] = {}
 
-    def repeats(self, request: Hashable, message: str, time_ns: int, *, exact: bool) -> bool:
+    def repeats(self, identity: Hashable, text: str, time_ns: int, *, exact: bool) -> bool:
         """Say whether this line belongs to a request that an earlier one has counted.
 
         `exact` tells that the latency is fine enough to identify a request; a coarse one (whole milliseconds) needs
         another error text as well.
         """
+        request, message = _digest(repr(identity)), _digest(text)
         seen = self._requests.get(request)
         if seen and abs(time_ns - seen[0]) <= _WINDOW_NS and (exact or message not in seen[1]):
             seen[1].add(message)
@@ -43,6 +50,20 @@ class ErrorLines:
             self._requests.clear()
         self._requests[request] = (time_ns, {message})
         return False
+
+    def save(self) -> list[Any]:
+        """Return what later lines may belong to, as plain JSON."""
+        newest = max((time_ns for time_ns, _ in self._requests.values()), default=0)
+        recent = [
+            [request, time_ns, sorted(messages)]
+            for request, (time_ns, messages) in self._requests.items()
+            if time_ns >= newest - _WINDOW_NS
+        ]
+        return recent[-_MOST_SAVED:]
+
+    def restore(self, saved: list[Any]) -> None:
+        """Take what `save` returned. Raises TypeError or ValueError where it is something else."""
+        self._requests = {str(request): (int(time_ns), set(messages)) for request, time_ns, messages in saved}
 
 
 @dataclass(slots=True)
@@ -103,6 +124,35 @@ class Twins:
         self._near_pairs += near
         independent = self._pairs >= _TELLING_PAIRS and self._near_pairs * 2 < self._pairs
         return None if independent and not near else twin
+
+    def save(self) -> dict[str, Any]:
+        """Return what later lines may be the twins of, as plain JSON."""
+        # Of each key the latest come first: what is old is not looked at, of which there may be 131 000.
+        oldest = max((requests[-1].time_ns for requests in self._recent.values() if requests), default=0)
+        oldest -= _PAIR_WINDOW_NS
+        recent: list[list[Any]] = []
+        for key, requests in self._recent.items():
+            late = takewhile(lambda request: request.time_ns >= oldest, reversed(requests))
+            recent += reversed([[key, one.ms, one.time_ns, sorted(one.formats)] for one in late])
+        recent.sort(key=lambda entry: entry[2])  # of one key they stay in their order: the sort is stable
+        return {
+            "formats": self._formats,
+            "pairs": [self._pairs, self._near_pairs],
+            "recent": recent[-_MOST_SAVED:],
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Take what `save` returned. Raises KeyError, TypeError or ValueError where it is something else."""
+        self._formats = {str(form): int(count) for form, count in saved["formats"].items()}
+        self._pairs, self._near_pairs = map(int, saved["pairs"])
+        self._recent = {}
+        for key, ms, time_ns, formats in saved["recent"]:
+            requests = self._recent.setdefault(tuple(key), deque(maxlen=_MOST_PER_KEY))
+            requests.append(_Request(ms, int(time_ns), set(formats)))
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _distance(one: float | None, other: float | None) -> float:

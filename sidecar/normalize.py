@@ -21,13 +21,14 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from sidecar import formats, gotext, plans, redact, requests, times, validation
+from sidecar.errors import StateError
 from sidecar.formats import fields
 from sidecar.model import Lines, Mark, Outcome, Record, RequestGroup, RequestKey
 from sidecar.options import option
 from sidecar.times import Stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from sidecar.formats.format import Fields
 
@@ -118,6 +119,17 @@ class Normalizer:
         out = Normalized()
         self._requests.give_up(out.requests, out.rejected)
         return out
+
+    def save(self) -> dict[str, Any]:
+        """Return what decides how later lines count, as plain JSON."""
+        return self._requests.save()
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Go on where `save` stood. Raises StateError where `saved` is something else."""
+        try:
+            self._requests.restore(saved)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise StateError(f"the saved state of the normalizer is unusable: {error!r}") from error
 
     # parsing
 

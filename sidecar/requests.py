@@ -17,7 +17,7 @@ from sidecar.units import Reading, Sticky, Unit
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any, Protocol
 
     from sidecar import plans
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
         deduplicated: int
 
 
+_MOST_SAVED = 256
 _METHODS = re.compile(r"[A-Za-z][A-Za-z-]{2,19}")
 _MOST_HELD = 1000
+_ABSORBED = 64
 
 
 @dataclass(slots=True)
@@ -237,6 +239,42 @@ class Requests:
             rejected["ambiguous_unit"] += len(waiting)
         self._held.clear()
 
+    # what the next process goes on with
+
+    def save(self) -> dict[str, Any]:
+        """Return what decides about later lines, as plain JSON: units, held durations, and what may have a twin."""
+        latest = None
+        if self._latest is not None:
+            form, columns = self._latest
+            names = ("method", "path", "status", "duration_ms", "")
+            latest = [form, {name: columns[name][-_ABSORBED:] for name in names if name in columns}]
+        return {
+            "sticky": [[*name, *sticky.save()] for name, sticky in list(self._sticky.items())[-_MOST_SAVED:]],
+            "held": [
+                [*name, [[*one.key, one.value, one.trace_id] for one in waiting]]
+                for name, waiting in list(self._held.items())[-_MOST_SAVED:]
+                if waiting
+            ],
+            "errors": self._errors.save(),
+            "twins": self._twins.save(),
+            "latest": latest,
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Take what `save` returned. Raises KeyError, TypeError or ValueError where it is something else."""
+        self._sticky = {(str(service), str(form)): Sticky.load(state) for service, form, *state in saved["sticky"]}
+        self._held = {
+            (str(service), str(form)): [
+                _Held((str(method), str(route), str(path), int(status)), int(value), str(trace_id))
+                for method, route, path, status, value, trace_id in waiting
+            ]
+            for service, form, waiting in saved["held"]
+        }
+        self._errors.restore(saved["errors"])
+        self._twins.restore(saved["twins"])
+        latest = saved["latest"]
+        self._latest = None if latest is None else (str(latest[0]), dict(latest[1]))
+
     # whole columns of valid lines
 
     def observe_columns(self, form: str, columns: dict[str, list[Any]], trace_ids: list[str], out: Sums) -> None:
@@ -309,5 +347,5 @@ class Requests:
         blank = [""] * len(columns["method"])
         paths = columns.get("path", blank)
         rows = zip(columns["method"], paths, columns["status"], columns["duration_ms"], columns[""], strict=True)
-        for method, path, status, ms, time_ns in list(rows)[-64:]:
+        for method, path, status, ms, time_ns in list(rows)[-_ABSORBED:]:
             self._twins.counted(name, (method, path.partition("?")[0], status), ms, time_ns)

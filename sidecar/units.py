@@ -12,8 +12,12 @@ import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
 from sidecar import gotext
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 DAY_MS = 86_400_000.0
 
@@ -137,3 +141,16 @@ class Sticky:
                     self.unit = Unit.MS
                 self._seen = self._small = 0
         return self.unit
+
+    def save(self) -> list[Any]:
+        """Return the state as plain JSON, for `load`."""
+        return [self.unit, self._seen, self._small]
+
+    @classmethod
+    def load(cls, saved: Sequence[Any]) -> Sticky:
+        """Raise TypeError or ValueError where `saved` is something else."""
+        unit, seen, small = saved
+        sticky = cls()
+        sticky.unit = None if unit is None else Unit(unit)
+        sticky._seen, sticky._small = int(seen), int(small)
+        return sticky
