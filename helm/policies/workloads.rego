@@ -164,6 +164,7 @@ deny contains sprintf("%s: resources.%s.%s is missing", [one.where, kind, name])
 	some kind, names in needed
 	some name in names
 	not one.container.resources[kind][name]
+	not one.pod.resources[kind][name] # the pod may say it for all of its containers
 }
 
 # the node: its logs may be read, this pod's own, and nothing else of it
