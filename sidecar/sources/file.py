@@ -11,31 +11,26 @@ and to follow the sidecar's own output. Compressed generations are not read.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sidecar.errors import SourceError
-from sidecar.model import Chunk, Position
-from sidecar.sources import generation, known, resume, siblings, succession
+from sidecar.sources import generation, known, polling, resume, siblings, succession
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sidecar.model import Position
     from sidecar.sources.generation import Generation
     from sidecar.telemetry import Telemetry
 
-_NAP_GROWTH = 1.25
 _HELD_AT_START = 8  # rotated files whose late bytes are followed when everything before is left out
 
 
-class File:
+class File(polling.Polling):
     """The source `file`."""
-
-    resumable = True
 
     def __init__(
         self,
@@ -46,30 +41,19 @@ class File:
         saved: Mapping[str, Any] | None = None,
         timing: succession.Timing | None = None,
     ) -> None:
-        self.attached = False
+        super().__init__(telemetry, timing if timing is not None else succession.Timing())
         self._path = path
         self._file = Path(path)
-        self._telemetry = telemetry
         self._start_at_end = start_at == "end"
         self._saved = saved
-        self._timing = timing if timing is not None else succession.Timing()
-        self._succession = succession.Succession(telemetry, self._timing, self._rescue)
         self._known = known.Known(path, self._succession, telemetry)
         self._missing = False  # the path names nothing
         self._began = False  # what appears from now on is read from its start
         self._left_out: tuple[int, int, int] | None = None  # device, inode, size of what was there at a first start
-        self._discovered_at = 0.0
-        self._look_at = 0.0
-        self._nap = self._timing.poll
-        self._stopping = asyncio.Event()
-        self._failure: SourceError | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Find what there is. Raises SourceError where the path is the sidecar's own output."""
-        self._loop = asyncio.get_running_loop()
-        now = self._loop.time()
+        now = self._begin()
         state = self._state()
         if state is None:
             self._first(now)
@@ -79,40 +63,6 @@ class File:
         self._began = self._began or state is not None
         self._discover(now)
         self._began = True
-        self._timer = self._loop.call_later(self._timing.discovery, self._tick)
-
-    async def read(self, wait: float) -> Chunk | None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait
-        while True:
-            if self._failure is not None:
-                raise self._failure
-            now = loop.time()
-            if self._stopping.is_set():
-                return self._succession.turn(now)
-            due = min(self._look_at, deadline)
-            if now < due:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(due):
-                        await self._stopping.wait()
-                continue
-            chunk = self._look(now)
-            if chunk is not None:
-                return chunk
-            if now >= deadline:
-                newest = self._succession.newest
-                return Chunk(b"", Position(newest.log, newest.offset) if newest is not None else Position("", 0))
-
-    def stop(self) -> None:
-        if self._stopping.is_set():
-            return
-        self._stopping.set()
-        if self._loop is not None:
-            self._try_to_discover(self._loop.time())  # a rotation since the last look is part of what is there
-        self._succession.freeze()
-
-    def unread(self) -> int:
-        return self._succession.unread()
 
     def snapshot(self, delivered: Mapping[str, Position]) -> dict[str, object]:
         newest = max((one.modified_ns for one in self._succession.generations), default=0)
@@ -140,44 +90,8 @@ class File:
             described["owner"] = f"{status.st_uid}:{status.st_gid}"
         return described
 
-    async def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._succession.close()
-
-    def _look(self, now: float) -> Chunk | None:
-        if now - self._discovered_at >= self._timing.poll:
-            self._discover(now)
-        chunk = self._succession.turn(now)
-        newest = self._succession.newest
-        if chunk is None:
-            self._look_at = now + self._nap
-            self._nap = min(self._nap * _NAP_GROWTH, self._timing.idle_poll)
-        else:
-            # A file read to its end gets time to grow: one batch per look, not one per line.
-            drained = newest is not None and chunk.start.log == newest.log and newest.offset >= newest.size
-            self._look_at = now + self._timing.poll if drained and chunk.data else now
-            self._nap = self._timing.poll
-        return chunk
-
-    def _tick(self) -> None:
-        """Keep discovering while nobody reads."""
-        assert self._loop is not None
-        now = self._loop.time()
-        if not self._stopping.is_set() and now - self._discovered_at >= self._timing.discovery:
-            self._try_to_discover(now)
-        self._timer = self._loop.call_later(self._timing.discovery, self._tick)
-
-    def _try_to_discover(self, now: float) -> None:
-        try:
-            self._discover(now)
-        except SourceError as error:
-            self._failure = error  # the reader's to raise
-
     def _discover(self, now: float) -> None:
         """Look at the path; hold what has its name now."""
-        self._discovered_at = now
         try:
             status = self._file.stat()
         except (FileNotFoundError, NotADirectoryError):
