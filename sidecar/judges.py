@@ -7,12 +7,13 @@ Promise: what a judge says equals jsonschema's answer; a schema that needs more 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 from sidecar import times
 
-Columns = Callable[[list[dict[str, Any]]], dict[str, list[Any]] | None]
+Columns = Callable[[Sequence[dict[str, Any]]], dict[str, Sequence[Any]] | None]
 
 # A keyword is either checked, known to assert nothing, or makes the schema unsupported.
 
@@ -104,10 +105,13 @@ def of_columns(schemas: dict[str, dict[str, Any]]) -> Columns:
     dated = {key for key, schema in schemas.items() if schema.get("format") == "date-time"}
     types = {key: _COLUMN_TYPES[schema["type"]] for key, schema in schemas.items() if schema}
 
-    def judge(objects: list[dict[str, Any]]) -> dict[str, list[Any]] | None:
-        columns: dict[str, list[Any]] = {}
-        for key in schemas:
-            column = columns[key] = [each[key] for each in objects]
+    names = list(schemas)
+    row = itemgetter(*names)  # two names at least: a row is a tuple
+
+    def judge(objects: Sequence[dict[str, Any]]) -> dict[str, Sequence[Any]] | None:
+        columns: dict[str, Sequence[Any]] = dict(zip(names, zip(*map(row, objects), strict=True), strict=True))
+        for key in names:
+            column = columns[key]
             if key in types:
                 if not types[key].issuperset(map(type, column)):
                     return None
@@ -125,9 +129,9 @@ def of_columns(schemas: dict[str, dict[str, Any]]) -> Columns:
     return judge
 
 
-def _column_checks(schema: dict[str, Any]) -> list[Callable[[list[Any]], bool]]:
+def _column_checks(schema: dict[str, Any]) -> list[Callable[[Sequence[Any]], bool]]:
     """Return the checks of one column beyond its type; the time of `timestamp` is read by the caller."""
-    checks: list[Callable[[list[Any]], bool]] = []
+    checks: list[Callable[[Sequence[Any]], bool]] = []
     if "enum" in schema:
         allowed = frozenset(schema["enum"])
         checks.append(allowed.issuperset)
@@ -149,10 +153,10 @@ def _column_checks(schema: dict[str, Any]) -> list[Callable[[list[Any]], bool]]:
     return checks
 
 
-def _hex_column(length: int) -> Callable[[list[str]], bool]:
+def _hex_column(length: int) -> Callable[[Sequence[str]], bool]:
     zeros = "0" * length
 
-    def passes(column: list[str]) -> bool:
+    def passes(column: Sequence[str]) -> bool:
         joined = "".join(column)
         return (
             joined.isascii()
@@ -322,3 +326,13 @@ class _Writer:
         self.schema(items, value, f"path({field}, {index})", depth + 2)
         if len(self.lines) == start:
             self.line(depth + 2, "pass")
+
+
+def is_free_text(schema: dict[str, Any]) -> bool:
+    """Say whether a judged column may hold any text: no number, no word of a list, no id, no time."""
+    return (
+        schema.get("type", "string") == "string"
+        and "enum" not in schema
+        and schema.get("format") != "date-time"
+        and schema.get("pattern") not in _HEX_IDS
+    )

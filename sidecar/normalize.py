@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -28,7 +29,7 @@ from sidecar.options import option
 from sidecar.times import Stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from sidecar.formats.format import Fields
 
@@ -96,9 +97,10 @@ class Normalizer:
         now = self._clock_ns()
         stamps = lines.stamps
         records: list[Record | None] = [None] * len(texts)
-        objects = sum(value is not None for value in values)
-        hiding = objects and self._redactor.may_hide(b"\n".join(texts), objects=objects)
-
+        if texts and None not in values and len({*map(tuple, values)}) == 1:  # type: ignore[arg-type]
+            self._objects(range(len(texts)), texts, values, stamps or now, records, out)
+            out.records = records  # type: ignore[assignment]
+            return out
         by_shape: dict[tuple[str, ...], list[int]] = {}
         for index, value in enumerate(values):
             if value is None:
@@ -108,7 +110,7 @@ class Normalizer:
             else:
                 by_shape.setdefault(tuple(value), []).append(index)
         for indexes in by_shape.values():
-            self._objects(indexes, texts, values, stamps or now, bool(hiding), records, out)
+            self._objects(indexes, texts, values, stamps or now, records, out)
 
         # only now is every index filled: objects were read shape by shape
         out.records = records  # type: ignore[assignment]
@@ -170,71 +172,91 @@ class Normalizer:
         if counts or not all(name in plan.candidates for name in _REQUEST_KEYS):
             plan.counts = counts and (plan.format.access or plan.hinted)
             plan.columns = self._schema.columns_for(keys)
+            plan.free_text = self._schema.free_text(keys)
 
     # JSON objects
 
     def _objects(
         self,
-        indexes: list[int],
+        indexes: Sequence[int],
         texts: list[bytes],
         values: list[Fields | None],
         stamps: list[int] | int,
-        hiding: bool,
         records: list[Record | None],
         out: Normalized,
     ) -> None:
         """Make the records of all objects with the same keys."""
-        first = values[indexes[0]]
-        plan = self._plans.of_object(first) if first is not None else None
-        if hiding:
-            suspects = self._redactor.suspects
-            suspected = [index for index in indexes if suspects(texts[index])]
+        objects: list[Fields] = [values[index] for index in indexes]  # type: ignore[misc]
+        plan = self._plans.of_object(objects[0])
+        columns = plan.columns(objects) if plan.columns is not None else None
+        if columns is None:
+            rest = indexes
         else:
-            suspected = []
-        if plan is not None and plan.columns is not None and not suspected:
-            columns = plan.columns([values[index] for index in indexes])  # type: ignore[misc]
+            rest = self._secret(plan, columns, indexes, texts, values)
+            if rest:
+                # a few rows among many, or none: the others stay in columns
+                chosen = set(rest)
+                indexes = [index for index in indexes if index not in chosen]
+                columns = plan.columns([values[index] for index in indexes]) if indexes and plan.columns else None  # type: ignore[misc]
             if columns is not None:
                 self._columns(plan, columns, indexes, texts, records, out)
-                return
-        secret = set(suspected)
-        for index in indexes:
-            value = values[index]
-            if value is not None:
-                stamp = stamps if isinstance(stamps, int) else stamps[index]
-                records[index] = _counted(self._object(texts[index], value, stamp, index in secret, out), out)
+        for index in rest:
+            stamp = stamps if isinstance(stamps, int) else stamps[index]
+            records[index] = _counted(self._object(texts[index], values[index], stamp, out), out)  # type: ignore[arg-type]
+
+    def _secret(
+        self,
+        plan: plans.Plan,
+        columns: dict[str, Sequence[Any]],
+        indexes: Sequence[int],
+        texts: list[bytes],
+        values: list[Fields | None],
+    ) -> Sequence[int]:
+        """Return the rows of valid objects that hold a secret: their lines cannot go out as they are."""
+        redactor = self._redactor
+        if not redactor.may_hide_in(columns[key] for key in plan.free_text):
+            return ()
+        suspected = [index for index in indexes if redactor.suspects(texts[index])]
+        return [index for index in suspected if redactor.value(values[index]) is not values[index]]
 
     def _columns(
         self,
         plan: plans.Plan,
-        columns: dict[str, list[Any]],
-        indexes: list[int],
+        columns: dict[str, Sequence[Any]],
+        indexes: Sequence[int],
         texts: list[bytes],
         records: list[Record | None],
         out: Normalized,
     ) -> None:
         """Make the records of objects that are all valid as written, from their columns."""
         form = plan.format.name
-        blank = [""] * len(indexes)
+        count = len(indexes)
         trace_ids = columns["trace_id"]
         valid = Outcome.VALID
-        rows = zip(
-            indexes,
+        whole = count == len(texts)
+        made = map(
+            Record,
             columns[""],
+            repeat(valid, count),
+            repeat(form, count),
             columns["level"],
             columns["service_name"],
             trace_ids,
-            columns.get("span_id", blank),
-            strict=True,
+            columns.get("span_id") or repeat("", count),
+            texts if whole else [texts[index] for index in indexes],
         )
-        for index, time_ns, level, service_name, trace_id, span_id in rows:
-            records[index] = Record(time_ns, valid, form, level, service_name, trace_id, span_id, texts[index])
-        out.outcomes[valid] += len(indexes)
-        out.formats[form] += len(indexes)
+        if whole:
+            records[:] = made
+        else:
+            for index, record in zip(indexes, made, strict=True):
+                records[index] = record
+        out.outcomes[valid] += count
+        out.formats[form] += count
         out.levels.update(columns["level"])
         if plan.counts:
             self._requests.observe_columns(form, columns, trace_ids, out)
 
-    def _object(self, text: bytes, value: Fields, stamp_ns: int, suspected: bool, out: Normalized) -> Record:
+    def _object(self, text: bytes, value: Fields, stamp_ns: int, out: Normalized) -> Record:
         """Make the record of one object."""
         plan = self._plans.of_object(value)
         valid = plan.verdict is not None and plan.verdict(value)
@@ -243,7 +265,7 @@ class Normalizer:
             if _HUGE_INTEGER.search(text):
                 value = _parse_exactly(text)
         clean: Fields = value
-        if suspected or plan.sensitive:
+        if plan.sensitive or self._redactor.suspects(text):
             clean = self._redactor.value(value)  # type: ignore[assignment]
         record = self._map(clean, plan, Stamp(stamp_ns, 9), out)
         if valid:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from sidecar import formats, units
+from sidecar import formats, judges, units
 from sidecar.formats import fields
 from sidecar.formats.format import Dialect, Fields, Format, Keys
 
@@ -47,7 +47,8 @@ class Plan:
     candidates: dict[str, list[Candidate]]
     hinted: bool  # a key says that this is a server's line: a request may be counted
     sensitive: tuple[str, ...] = ()  # top-level keys whose values are secrets
-    columns: Callable[[list[Fields]], dict[str, list[object]] | None] | None = None
+    columns: judges.Columns | None = None  # judges whole batches of objects of this shape that are valid as written
+    free_text: tuple[str, ...] = ()  # of these columns, those that may hold a secret
     verdict: Callable[[Fields], bool] | None = None  # None when no object of this shape can be valid as written
     counts: bool = False  # objects judged by columns are requests
 

@@ -2,7 +2,8 @@
 
 Promise: the value of a sensitive name becomes "[REDACTED]" wherever the name stands beside it, once and for all
 (redacting again changes nothing), in time linear in the text. Cheap when there is nothing to redact: top-level keys
-are known from the shape of an object, and a batch in whose bytes no sensitive word occurs is not looked at again.
+are known from the shape of an object, and a batch of valid lines in whose texts no sensitive word occurs is not looked
+at again.
 Refused: to guess that a value looks like a secret without a name beside it; `patterns` are for those.
 """
 
@@ -10,8 +11,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sidecar.options import option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 REDACTED = "[REDACTED]"
 
@@ -53,8 +58,8 @@ _KEYS_KEPT = 4096
 _SCHEMES = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
 # The password of postgres://user:password@host
 _USERINFO = re.compile(r"(://[^\s:/@\"']{1,256}:)[^\s/@\"']{1,256}(?=@)")
-# In the raw bytes of a batch one of these stands wherever a string holds a name and its value, or an escaped key.
-_TRIGGERS = (b"=", b": ", b'\\"', b"\\u00", b"earer ", b"asic ", b"://")
+# In a text that holds a secret, one of these stands between a name and its value.
+_TRIGGERS = ("=", ":", '"', "earer ", "asic ")
 
 
 class Redactor:
@@ -69,6 +74,7 @@ class Redactor:
         # the last word of a name stands in every spelling of it
         stems = {name.rsplit("_", 1)[-1].encode() for name in names} | {b"bearer ", b"basic ", b"://"}
         self._stems = tuple(sorted(s for s in stems if not any(o in s for o in stems if o != s)))
+        self._text_stems = tuple(stem.decode() for stem in self._stems)
         self._known: dict[str, bool] = {}
         spelled = "|".join(sorted((name.replace("_", "[-_. ]?") for name in names), key=len, reverse=True))
         self._named = _named(spelled) if names else None
@@ -91,22 +97,23 @@ class Redactor:
         squeezed = words[-1] if words else ""
         return any(tuple(words[-len(name) :]) == name for name in self._names) or squeezed in self._squeezed
 
-    def may_hide(self, batch: bytes, *, objects: int) -> bool:
-        """Say whether a batch of `objects` JSON lines may hold a secret below its top-level keys."""
+    def may_hide_in(self, columns: Iterable[Sequence[object]]) -> bool:
+        """Say whether columns of values may hold a secret; the coarsest sieve, over each distinct text once."""
         if not self.enabled:
             return False
         if self._patterns:
             return True
-        # `{` more often than there are lines means nested objects, or a brace in a string: look closer
-        if batch.count(b"{") == objects and not any(trigger in batch for trigger in _TRIGGERS):
-            return False
-        if b"\\u00" in batch:
+        try:
+            text = "\0".join([value for column in columns for value in {*column} if isinstance(value, str)])
+        except TypeError:  # an object or a list among the values: look closer
             return True
-        low = batch.lower()
-        return any(stem in low for stem in self._stems)
+        if not any(trigger in text for trigger in _TRIGGERS):
+            return False
+        low = text.lower()
+        return any(stem in low for stem in self._text_stems)
 
     def suspects(self, line: bytes) -> bool:
-        """Say whether a line may hold a secret; the second, finer sieve."""
+        """Say whether a line may hold a secret; the finer sieve."""
         if not self.enabled:
             return False
         if self._patterns or b"\\u00" in line:

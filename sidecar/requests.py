@@ -17,7 +17,7 @@ from sidecar.units import Reading, Sticky, Unit
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, Protocol
 
     from sidecar import plans
@@ -66,7 +66,7 @@ class Requests:
         self._held: dict[tuple[str, str], list[_Held]] = {}
         self._errors = duplicates.ErrorLines()
         self._twins = duplicates.Twins()
-        self._latest: tuple[str, dict[str, list[Any]]] | None = None
+        self._latest: tuple[str, dict[str, Sequence[Any]]] | None = None
 
     # one line
 
@@ -277,7 +277,9 @@ class Requests:
 
     # whole columns of valid lines
 
-    def observe_columns(self, form: str, columns: dict[str, list[Any]], trace_ids: list[str], out: Sums) -> None:
+    def observe_columns(
+        self, form: str, columns: dict[str, Sequence[Any]], trace_ids: Sequence[str], out: Sums
+    ) -> None:
         """Count the requests of valid lines of one shape."""
         methods = columns["method"]
         statuses = columns["status"]
@@ -311,7 +313,7 @@ class Requests:
             add_duration(ms)
             add_trace_id(trace_id)
 
-    def _observe_rows(self, form: str, columns: dict[str, list[Any]], trace_ids: list[str], out: Sums) -> None:
+    def _observe_rows(self, form: str, columns: dict[str, Sequence[Any]], trace_ids: Sequence[str], out: Sums) -> None:
         """Count row by row: a duration is out of range, or the service logs requests in several formats."""
         self._absorb(form)
         blank = [""] * len(trace_ids)

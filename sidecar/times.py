@@ -10,7 +10,10 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SECOND = 1_000_000_000
 _DAY = 86_400
@@ -103,7 +106,7 @@ def rfc3339(text: str) -> Stamp | None:
     return Stamp(seconds * SECOND + int(fraction[1:]) * 10 ** (9 - digits), digits)
 
 
-def rfc3339_column(texts: list[str]) -> list[int] | None:
+def rfc3339_column(texts: Sequence[str]) -> list[int] | None:
     """Read a batch of RFC 3339 date-times at once; None when any of them is not one.
 
     Column by column it takes a fifth of the time of one call per text (`make bench`), and it says the same

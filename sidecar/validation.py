@@ -158,7 +158,13 @@ class Schema:
         if not set(document) <= judges.SILENT | {"type", "required", "properties"} or document.get("type") != "object":
             return None
         columns = {key: document.get("properties", {}).get(key, {}) for key in keys}
-        return judges.of_columns(columns) if all(map(judges.is_column, columns.values())) else None
+        judged = len(keys) > 1 and all(map(judges.is_column, columns.values()))
+        return judges.of_columns(columns) if judged else None
+
+    def free_text(self, keys: tuple[str, ...]) -> tuple[str, ...]:
+        """Return those of the keys whose column, judged by `columns_for`, may hold any text."""
+        properties = self.document.get("properties", {}) if isinstance(self.document, dict) else {}
+        return tuple(key for key in keys if judges.is_free_text(properties.get(key, {})))
 
     def explain(self, value: Json) -> list[tuple[Violation, str]]:
         """Return each violation with jsonschema's words for it; slow, for people."""

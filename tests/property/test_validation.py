@@ -129,7 +129,7 @@ def test_a_judge_of_columns_never_passes_what_is_invalid(data, keys, count):
         assert all(not _oracle(schema.document, each) for each in objects)
         assert columns[""] == [times.rfc3339(each["timestamp"]).ns for each in objects]
         for key in keys:
-            assert columns[key] == [each[key] for each in objects]
+            assert list(columns[key]) == [each[key] for each in objects]
 
 
 @given(count=st.integers(1, 5))
