@@ -127,18 +127,23 @@ class Framer:
     """Finds the logical lines of one log. A new generation of a file gets a new one.
 
     `encoding` fixes what the first line would tell, for reading that begins in the middle of a log.
-    `carried` are the pieces that the log's previous generation left unfinished.
+    `carried` are the pieces that the log's previous generation left unfinished. `start` is where reading begins.
     """
 
     def __init__(
-        self, *, max_line_bytes: int, encoding: Encoding | None = None, carried: Carried | None = None
+        self,
+        *,
+        max_line_bytes: int,
+        encoding: Encoding | None = None,
+        carried: Carried | None = None,
+        start: int = 0,
     ) -> None:
         if max_line_bytes < 1:
             raise ValueError(f"max_line_bytes is {max_line_bytes}: expected at least 1")
         self.encoding = encoding
         self._limit = max_line_bytes
         self._held = _Head()  # the physical line whose newline has not come
-        self._held_start = 0
+        self._held_start = start
         self._end: int | None = None  # behind everything fed; None before the first feed
         self._joining: dict[str, _Joining] = carried.joining if carried is not None else {}  # by stream
         for line in self._joining.values():  # what they hold up here is this log, from its start

@@ -3,6 +3,8 @@
 Promise: each physical line is counted when its record leaves, so lines read = records + joined + skipped at any
 moment; a batch is acknowledged by every sink before its position may be saved; a full queue stops the reading, never
 the event loop: after each slice of work (at most 512 lines, about 10 ms) other tasks have their turn.
+At each such turn `snapshot` says exactly which lines have been counted, so that a process that goes on from a snapshot
+and the metrics of the same moment counts no line twice and misses none, whatever was delivered by then.
 Refused: to know how a source finds its bytes or a sink its destination.
 """
 
@@ -10,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
-from sidecar import acks, framing, multiline
+from sidecar import acks, framing, multiline, observed
+from sidecar.errors import SidecarError, StateError
 from sidecar.model import Batch, Chunk, Lines, Outcome, Position, Record
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from sidecar.sources import Source
     from sidecar.telemetry import Telemetry
 
+_MOST_MARKS = 256  # logs that are read or not delivered yet; a source holds a few dozen at most
 _SLICE = 512  # lines between two turns of the event loop: about 10 ms of the slowest format
 
 
@@ -56,8 +60,21 @@ class Limits:
     keep_unfinished: bool  # at the end: leave an unfinished line for the next start instead of emitting it
 
 
+@dataclass(slots=True)
+class _Lane:
+    """Where lines become records: lines that count, or lines that an earlier process counted."""
+
+    normalizer: Normalizer
+    counts: bool
+    assemblers: dict[str, multiline.Assembler] = field(default_factory=dict)
+
+
 class Pump:
-    """Moves everything from one source to the sinks."""
+    """Moves everything from one source to the sinks.
+
+    After a crash the source gives again what was not delivered. What of it was counted (`observed`) takes a lane of
+    its own, to the sinks only, with a normalizer made by `again` for as long as that lasts.
+    """
 
     def __init__(
         self,
@@ -71,11 +88,11 @@ class Pump:
         limits: Limits,
         on_invalid: str = "forward",
         quarantine: Quarantine | None = None,
+        again: Callable[[], Normalizer] | None = None,
         clock: Callable[[], float] = time.monotonic,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._source = source
-        self._normalizer = normalizer
         self._observer = observer
         self._outboxes = outboxes
         self._tracker = tracker
@@ -83,17 +100,70 @@ class Pump:
         self._limits = limits
         self._on_invalid = on_invalid
         self._quarantine = quarantine
+        self._make_again = again
         self._clock = clock
         self._clock_ns = clock_ns
         self._framers: dict[tuple[str, str], framing.Framer] = {}
-        self._assemblers: dict[str, multiline.Assembler] = {}
+        self._counting = _Lane(normalizer, counts=True)
+        self._repeating: _Lane | None = None
         self._carried: dict[str, framing.Carried] = {}
+        self._carried_from: dict[str, set[str]] = {}  # stream → the logs in which its carried pieces began
         self._log = ""  # the log of the newest chunk: positions are in it
         self._read = 0  # where that chunk ended
         self._ended: dict[str, int] = {}  # logs that will not grow, with their end, until all of them is handed over
+        self._marks: dict[str, observed.Mark] = {}  # of each log, where there are positions to come back to
+        self._closed: dict[str, int] = {}  # logs whose end has been opened: their marks go when it is delivered
+        self._again: set[str] = set()  # logs in which lines may come that were counted
+        self._blocks: dict[str, Mapping[str, Any]] = {}  # stream → the open block of an earlier process
         self._newest_ns = 0  # time of the newest record
         self._heard = clock()  # when bytes last came
         self.alive = True
+        self.broken = False  # by a mistake of ours: what is counted and what is not is not known any more
+
+    # what a checkpoint keeps
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return what has been counted, as plain JSON; exact whenever somebody else has the turn."""
+        for log, end in list(self._closed.items()):
+            delivered = self._tracker.watermarks.get(log)
+            if delivered is not None and delivered.offset >= end:
+                del self._closed[log]
+                self._marks.pop(log, None)
+        while len(self._marks) > _MOST_MARKS:
+            del self._marks[next(iter(self._marks))]
+        pending = {log: set(mark.pending) for log, mark in self._marks.items()}
+        for stream, assembler in self._counting.assemblers.items():
+            for log, start in assembler.pending_places:
+                if log in pending:
+                    pending[log].add((stream, start))
+        for (log, _), framer in self._framers.items():
+            mark = self._marks.get(log)
+            if mark is not None:
+                mark.encoding = framer.encoding
+                if log not in self._again:
+                    pending[log].update(line for line in framer.joining if line[1] < mark.to)
+        blocks = {stream: one.continuing() for stream, one in self._counting.assemblers.items()}
+        return {
+            "logs": {log: {**mark.state(), "pending": sorted(pending[log])} for log, mark in self._marks.items()},
+            "blocks": {stream: block for stream, block in blocks.items() if block is not None},
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Go on where a snapshot stood; called before `run`. Raises StateError, changing nothing."""
+        try:
+            marks = {str(log): observed.Mark.from_state(mark) for log, mark in saved["logs"].items()}
+            blocks: dict[str, Mapping[str, Any]] = {
+                str(stream): dict(block) for stream, block in saved["blocks"].items()
+            }
+            for block in blocks.values():
+                multiline.Assembler(idle=0).resume(block)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise StateError(f"the saved account of counted lines is unusable: {error!r}") from error
+        self._marks = marks
+        self._again = set(marks)
+        self._blocks = blocks
+
+    # reading
 
     async def run(self) -> None:
         """Pump until the source has ended, then flush what is unfinished. Raises SourceError."""
@@ -105,41 +175,128 @@ class Pump:
                     await self._idle()
                 self._lag()
             await self._end()
+        except (asyncio.CancelledError, SidecarError):
+            raise
+        except BaseException:
+            self.broken = True
+            raise
         finally:
             self.alive = False
 
     async def _chunk(self, chunk: Chunk) -> None:
         self._heard = self._clock()
-        self._log = chunk.start.log
+        self._log = log = chunk.start.log
         self._read = chunk.start.offset + len(chunk.data)
-        key = (chunk.start.log, chunk.stream)
+        key = (log, chunk.stream)
+        mark = self._mark(chunk.start) if self._source.resumable else None
         framer = self._framers.get(key)
         if framer is None:
+            known = mark.encoding if mark is not None else None
             framer = self._framers[key] = framing.Framer(
-                max_line_bytes=self._limits.max_line_bytes, carried=self._carried.pop(chunk.stream, None)
+                max_line_bytes=self._limits.max_line_bytes,
+                encoding=framing.Encoding(known) if known else None,
+                carried=self._carried.pop(chunk.stream, None),
+                start=chunk.start.offset,
             )
-        if chunk.data:
+        if mark is not None and (log in self._again or chunk.start.offset < mark.read):
+            for data, start in mark.cuts(chunk.data, chunk.start.offset):
+                await self._part_again(data, start, mark, framer, chunk.stream)
+        elif chunk.data:
             self._telemetry.bytes_read(len(chunk.data))
-            lines = framer.feed(chunk.data, chunk.start.offset)
-            await self._physical(lines, framer, chunk.stream)
+            if mark is not None:
+                mark.read = self._read
+            await self._physical(framer.feed(chunk.data, chunk.start.offset), framer, chunk.stream)
         if chunk.end_of_log:
             # pieces of a line that the runtime finishes in the next generation of the log go with it
-            self._carried[chunk.stream] = framer.carry()
+            carried = self._carried[chunk.stream] = framer.carry()
+            begun = self._carried_from.setdefault(chunk.stream, set())
+            if carried:
+                begun.add(log)
             del self._framers[key]
-            self._ended[self._log] = self._read
-            await self._physical(framer.flush(), framer, chunk.stream)
+            self._ended[log] = self._read
+            await self._flush(framer, chunk.stream)
+            self._again.discard(log)
             self._finish_logs()
+
+    def _mark(self, start: Position) -> observed.Mark:
+        mark = self._marks.get(start.log)
+        if mark is None:
+            mark = self._marks[start.log] = observed.Mark(start.offset, start.offset, start.offset)
+        return mark
+
+    async def _part_again(
+        self, data: bytes, start: int, mark: observed.Mark, framer: framing.Framer, stream: str
+    ) -> None:
+        """Take a part of a chunk that an earlier process has read."""
+        fresh = start >= mark.read
+        if fresh:
+            self._telemetry.bytes_read(len(data))
+            mark.read = start + len(data)
+        if self._log in self._again and start >= mark.fed:
+            self._again.discard(self._log)
+            mark.pending = set()  # what is left of it are pieces that the framer holds
+            await self._flush_repeating()
+        lines = framer.feed(data, start)
+        lane = self._counting
+        if self._log in self._again and lines.texts:
+            lane = self._lane_of(lines, mark, framer, stream)
+        await self._physical(lines, framer, stream, lane, fresh=fresh)
+
+    def _lane_of(self, lines: Lines, mark: observed.Mark, framer: framing.Framer, stream: str) -> _Lane:
+        """Return the lane of lines that all were counted or all were not: `Mark.cuts` sees to that."""
+        starts = lines.starts or framer.starts()
+        name = (lines.streams if isinstance(lines.streams, str) else lines.streams[0]) or stream
+        if mark.counted(name, starts[0]):
+            if self._repeating is None:
+                make = self._make_again
+                self._repeating = _Lane(make() if make is not None else self._counting.normalizer, counts=False)
+            return self._repeating
+        mark.pending.discard((name, starts[0]))
+        return self._counting
+
+    async def _flush_repeating(self) -> None:
+        """Hand over what is left in the lane of counted lines: what follows counts."""
+        lane = self._repeating
+        if lane is not None:
+            for assembler in lane.assemblers.values():
+                if assembler.pending:
+                    await self._logical(assembler.flush(), self._boundary(), lane)
+            if not self._again:
+                self._repeating = None
+
+    async def _flush(self, framer: framing.Framer, stream: str) -> None:
+        """Hand over the unfinished lines of a framer."""
+        lines = framer.flush()
+        mark = self._marks.get(self._log)
+        lane = self._counting
+        if lines.texts and mark is not None and self._log in self._again:
+            lane = self._lane_of(lines, mark, framer, stream)
+            if lane.counts:
+                mark.to = mark.fed = framer.complete
+        await self._physical(lines, framer, stream, lane, fresh=lane.counts)
 
     def _finish_logs(self) -> None:
         """Open the last position of each log that has ended, once nothing pending began in it."""
-        begun = {each.pending_log for each in self._assemblers.values() if each.pending}
+        begun = {each.pending_log for lane in self._lanes() for each in lane.assemblers.values() if each.pending}
+        for stream, logs in self._carried_from.items():
+            if self._carried.get(stream) or any(one.carries for (_, of), one in self._framers.items() if of == stream):
+                begun |= logs
+            else:
+                logs.clear()
         for log in self._ended.keys() - begun:
             # it stands behind everything that was handed over of the log: reached when that is acknowledged
-            self._tracker.open(Position(log, self._ended.pop(log)), 0)
+            end = self._closed[log] = self._ended.pop(log)
+            self._tracker.open(Position(log, end), 0)
 
-    async def _physical(self, lines: Lines, framer: framing.Framer, stream: str) -> None:
+    def _lanes(self) -> list[_Lane]:
+        return [self._counting] if self._repeating is None else [self._repeating, self._counting]
+
+    async def _physical(
+        self, lines: Lines, framer: framing.Framer, stream: str, lane: _Lane | None = None, *, fresh: bool = True
+    ) -> None:
         """Assemble physical lines, a slice at a time."""
-        if lines.lost_bytes:
+        lane = lane or self._counting
+        if lines.lost_bytes and fresh:
             cut = sum(mark == "truncated" for mark in lines.marks.values())
             self._telemetry.lines_truncated(cut, lines.lost_bytes)
         lines.log = self._log
@@ -148,19 +305,41 @@ class Pump:
         count = len(lines.texts)
         for start in range(0, count, _SLICE):
             part = lines if count <= _SLICE else _part(lines, start, start + _SLICE)
-            boundary = framer.boundary
-            if start + _SLICE < count and lines.starts is not None:
-                boundary = lines.starts[start + _SLICE]
-            await self._assemble(part, stream, boundary)
+            boundary = self._stand(lines, start + _SLICE, framer, stream)
+            await self._assemble(part, stream, boundary, lane)
         if not count and lines.joined:
-            await self._logical(lines, framer.boundary)
+            await self._logical(lines, framer.boundary, lane)
 
-    async def _assemble(self, lines: Lines, stream: str, boundary: int) -> None:
+    def _stand(self, lines: Lines, following: int, framer: framing.Framer, stream: str) -> int:
+        """Note that all lines before the one at `following` count now; return before which offset none is left.
+
+        The assembler has not seen them yet, and they are not counted yet: both happen before anybody else has a turn.
+        """
+        starts = lines.starts
+        rest = starts[following:] if starts is not None else []
+        plain = isinstance(lines.streams, str)
+        boundary = framer.boundary
+        if rest:
+            boundary = rest[0] if plain else min(boundary, *rest)
+        mark = self._marks.get(self._log)
+        if mark is None or self._log in self._again:
+            return boundary
+        mark.to = mark.fed = rest[0] if rest and plain else framer.complete
+        mark.pending = set()
+        if rest and starts is not None and not plain:
+            # Where pieces are mixed, a line that ends later may begin earlier than one that has been handed over.
+            latest = max(starts[:following])
+            mark.to = min((start for start in rest if start > latest), default=framer.complete)
+            named = zip(lines.streams[following:], rest, strict=True)
+            mark.pending = {(name or stream, start) for name, start in named if start < mark.to}
+        return boundary
+
+    async def _assemble(self, lines: Lines, stream: str, boundary: int, lane: _Lane) -> None:
         """Give each run of lines of one stream to the assembler of that stream, in order."""
         now = self._clock()
         if isinstance(lines.streams, str):
             name = lines.streams or stream
-            done = self._assembler(name).feed(lines, now)
+            done = self._assembler(name, lane).feed(lines, now)
         else:
             done = Lines([], stamps=[] if lines.stamps is not None else None)
             done.joined = lines.joined
@@ -168,14 +347,16 @@ class Pump:
             start = 0
             for end in [*_changes(lines.streams), len(lines.texts)]:
                 run = _part(lines, start, end)
-                _append(done, self._assembler(lines.streams[start]).feed(run, now))
+                _append(done, self._assembler(lines.streams[start] or stream, lane).feed(run, now))
                 start = end
-        await self._logical(done, boundary)
+        await self._logical(done, boundary, lane)
 
-    def _assembler(self, stream: str) -> multiline.Assembler:
-        assembler = self._assemblers.get(stream)
+    def _assembler(self, stream: str, lane: _Lane) -> multiline.Assembler:
+        assembler = lane.assemblers.get(stream)
         if assembler is None:
-            assembler = self._assemblers[stream] = multiline.Assembler(idle=self._limits.idle_flush)
+            assembler = lane.assemblers[stream] = multiline.Assembler(idle=self._limits.idle_flush)
+            if lane.counts and stream in self._blocks:
+                assembler.resume(self._blocks.pop(stream))
         return assembler
 
     async def _idle(self) -> None:
@@ -186,10 +367,11 @@ class Pump:
             for (_, stream), framer in list(self._framers.items()):
                 if framer.pending:
                     await self._physical(framer.flush(), framer, stream)
-        for assembler in list(self._assemblers.values()):
-            done = assembler.idle_flush(now)
-            if done is not None:
-                await self._logical(done, self._boundary())
+        for lane in self._lanes():
+            for assembler in list(lane.assemblers.values()):
+                done = assembler.idle_flush(now)
+                if done is not None:
+                    await self._logical(done, self._boundary(), lane)
 
     async def _end(self) -> None:
         """The source has ended: nothing more will finish what is unfinished."""
@@ -199,30 +381,38 @@ class Pump:
             for stream, carried in self._carried.items():
                 framer = framing.Framer(max_line_bytes=self._limits.max_line_bytes, carried=carried)
                 await self._physical(framer.flush(), framer, stream)
-        for assembler in list(self._assemblers.values()):
-            await self._logical(assembler.flush(), self._boundary())
-        self._observe(self._normalizer.finish())
+        for lane in self._lanes():
+            for assembler in list(lane.assemblers.values()):
+                await self._logical(assembler.flush(), self._boundary(), lane)
+        if not self._limits.keep_unfinished:
+            self._observe(self._counting.normalizer.finish())
 
     def _boundary(self) -> int:
         """Say up to where the log has been handed over, multi-line blocks aside."""
         open_here = [framer.boundary for (log, _), framer in self._framers.items() if log == self._log]
         return min(open_here, default=self._read)
 
-    async def _logical(self, lines: Lines, boundary: int) -> None:
-        """Turn logical lines into records, count them, and hand them to the sinks."""
-        if lines.physical:
+    async def _logical(self, lines: Lines, boundary: int, lane: _Lane) -> None:
+        """Turn logical lines into records, count them, and hand them to the sinks.
+
+        Until the first sink is waited for nobody else has a turn: at any other moment all of this has happened, or
+        nothing of it.
+        """
+        result = lane.normalizer.normalize(lines) if lines.texts else None
+        if lane.counts and lines.physical:
             self._telemetry.lines_read(lines.physical, joined=lines.joined, blank=lines.blank)
-        if lines.texts:
-            result = self._normalizer.normalize(lines)
-            self._observe(result)
+        if result is not None:
+            if lane.counts:
+                self._observe(result)
             self._newest_ns = result.records[-1].time_ns
-            records = self._forwarded(result.records)
+            records = self._forwarded(result.records, counts=lane.counts)
         else:
             records = []
         parts = len(self._outboxes)
-        pending = [(each.pending_log, each.pending_start) for each in self._assemblers.values() if each.pending]
-        starts = [start for log, start in pending if log == self._log and start is not None]
-        ack = self._tracker.open(Position(self._log, min([boundary, *starts])), parts)
+        assemblers = [each for one in self._lanes() for each in one.assemblers.values() if each.pending]
+        starts = [each.pending_start for each in assemblers if each.pending_log == self._log]
+        known = [start for start in starts if start is not None]
+        ack = self._tracker.open(Position(self._log, min([boundary, *known])), parts)
         if records:
             batch = Batch(records, ack)
             for outbox in self._outboxes:
@@ -244,12 +434,15 @@ class Pump:
         if result.requests:
             self._observer.observe(result.requests)
 
-    def _forwarded(self, records: list[Record]) -> list[Record]:
-        """Return what sinks are offered: everything, or everything but the records that stay invalid."""
+    def _forwarded(self, records: list[Record], *, counts: bool) -> list[Record]:
+        """Return what sinks are offered: everything, or everything but the records that stay invalid.
+
+        What was counted by an earlier process was withheld by it too.
+        """
         if self._on_invalid == "forward":
             return records
         kept = [record for record in records if record.outcome is not Outcome.INVALID]
-        withheld = len(records) - len(kept)
+        withheld = len(records) - len(kept) if counts else 0
         if withheld and self._on_invalid == "drop":
             self._telemetry.records_withheld("dropped_invalid", withheld)
         elif withheld and self._quarantine is not None:

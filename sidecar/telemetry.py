@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import orjson
 
 from sidecar import prometheus
+from sidecar.errors import StateError
 from sidecar.model import Outcome
 
 if TYPE_CHECKING:
@@ -227,10 +228,67 @@ class Telemetry:
             "Times the application's metrics could not be merged whole.",
             reason=MERGE_FAILURES,
         )
+        # What goes on over a restart: everything that is in step with the position in the log. Sinks begin anew.
+        self._lasting = {
+            "sidecar_lines_read": self._lines,
+            "sidecar_bytes_read": self._bytes,
+            "sidecar_records": self._records,
+            "sidecar_format_records": self._formats,
+            "sidecar_level_records": self._levels,
+            "sidecar_lines_joined": self._joined,
+            "sidecar_lines_skipped": self._skipped,
+            "sidecar_records_withheld": self._withheld,
+            "sidecar_schema_violations": self._violations,
+            "sidecar_request_observations_rejected": self._rejected,
+            "sidecar_label_overflow": self._overflow,
+            "sidecar_request_observations": self._observed,
+            "sidecar_request_lines_deduplicated": self._deduplicated,
+            "sidecar_truncated_lines": self._truncated,
+            "sidecar_file_truncations": self._truncations,
+            "sidecar_rotations": self._rotations,
+            "sidecar_lost_bytes": self._lost,
+            "sidecar_log_gaps": self._gaps,
+        }
         build = prometheus.Gauge(
             "sidecar_build_info", "What is running.", ("version", "revision", "python"), registry=self.registry
         )
         build.labels(version, revision, platform.python_version()).set(1)
+
+    # what outlives the process
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the counters that go on over a restart, as plain JSON: name → [[label values], value] of each series.
+
+        Names stand without `_total`; series at 0 are left out.
+        """
+        saved: dict[str, Any] = {}
+        for name, counter in self._lasting.items():
+            order = counter._labelnames  # noqa: SLF001  the library keeps no public order
+            series = [
+                [[sample.labels[label] for label in order], int(sample.value)]
+                for metric in counter.collect()
+                for sample in metric.samples
+                if sample.value and sample.name.endswith("_total")
+            ]
+            if series:
+                saved[name] = series
+        return saved
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Go on where `snapshot` stood. Raises StateError, changing nothing."""
+        try:
+            counts = [
+                (self._lasting[name], tuple(map(str, labels)), int(value))
+                for name, series in saved.items()
+                if name in self._lasting  # another version's may be gone
+                for labels, value in series
+            ]
+            if not all(value >= 0 and len(labels) == len(one._labelnames) for one, labels, value in counts):  # noqa: SLF001
+                raise ValueError("expected counts for the labels that there are")  # noqa: TRY301  handled like the others
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise StateError(f"the saved counters are unusable: {error!r}") from error
+        for counter, labels, value in counts:
+            (counter.labels(*labels) if labels else counter).inc(value)
 
     # what was read
 
