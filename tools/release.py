@@ -207,14 +207,48 @@ def check(ref: str, root: Path = ROOT) -> list[str]:
     return wrong
 
 
+def manifest(image: str, registry: Registry) -> dict[str, dict[str, dict[str, str]]]:
+    """Return every version and promotion with its digest, as helm/policies/main.rego compares images with."""
+    tags = {name: registry.digest(name) for name in sorted(registry.tags()) if name.startswith("v")}
+    return {"release": {image: tags}}
+
+
+def notes(ref: str, root: Path = ROOT) -> str:
+    """Return the changelog's section of a version; of a pre-release what is not released yet."""
+    version = tagplan.parse_tag(ref)
+    title = str(version) if version.stable else "Unreleased"
+    text = (root / "CHANGELOG.md").read_text(encoding="utf-8")
+    section = re.search(rf"^## \[{re.escape(title)}\][^\n]*\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    return section[1].strip() + "\n" if section else ""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command: 0 done, 1 refused or failed, 2 usage."""
     options = _parser().parse_args(arguments)
-    if options.command == "check":
-        problems = check(options.ref)
-        for problem in problems:
-            print(f"release: {problem}", file=sys.stderr)  # noqa: T201  a command
-        return 1 if problems else 0
+    match options.command:
+        case "check":
+            problems = check(options.ref)
+            for problem in problems:
+                print(f"release: {problem}", file=sys.stderr)  # noqa: T201  a command
+            return 1 if problems else 0
+        case "notes":
+            print(notes(options.ref), end="")  # noqa: T201  a command
+            return 0
+        case "manifest":
+            print(json.dumps(manifest(options.image, _repository(options)), indent=2))  # noqa: T201  a command
+            return 0
+        case "digest":
+            digest = _repository(options).digest(options.tag)
+            print(digest or f"release: there is no {options.tag}", file=sys.stdout if digest else sys.stderr)
+            return 0 if digest else 1
+    return _tag(options)
+
+
+def _repository(options: argparse.Namespace) -> Skopeo:
+    return Skopeo(options.image, plain_http=options.plain_http)
+
+
+def _tag(options: argparse.Namespace) -> int:
     request = Request(
         event=Event(options.event),
         ref=options.ref,
@@ -226,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run_url=options.run_url,
     )
     try:
-        plan, previous = tag(request, Skopeo(options.image, plain_http=options.plain_http), options.git_tag)
+        plan, previous = tag(request, _repository(options), options.git_tag)
         record = audit_record(request, "success", now=datetime.now(UTC), tags=plan.write, previous=previous)
     except Refusal as refusal:
         record = audit_record(request, "refused", now=datetime.now(UTC), error=str(refusal))
@@ -251,18 +285,24 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     checking = commands.add_parser("check", help="do package, chart and changelog agree with this git tag?")
     checking.add_argument("ref", help="a git tag such as v1.2.0")
+    telling = commands.add_parser("notes", help="the changelog's section of a git tag")
+    telling.add_argument("ref", help="a git tag such as v1.2.0")
+    listing = commands.add_parser("manifest", help="every released tag with its digest, as JSON")
+    asking = commands.add_parser("digest", help="the digest a tag stands on")
+    asking.add_argument("--tag", required=True)
     tagging = commands.add_parser("tag", help="give a digest the tags of an event")
     tagging.add_argument("--event", required=True, choices=[event.value for event in Event])
     tagging.add_argument("--ref", required=True, help="the git tag or branch")
     tagging.add_argument("--digest", required=True, type=_digest, help="what passed the gates, sha256:...")
-    tagging.add_argument("--image", required=True, help="the repository, such as ghcr.io/gin-sidecar/gin-sidecar")
+    for one in (listing, asking, tagging):
+        one.add_argument("--image", required=True, help="the repository, such as ghcr.io/gin-sidecar/gin-sidecar")
+        one.add_argument("--plain-http", action="store_true", help="for a registry on this machine")
     tagging.add_argument("--actor", required=True, help="who started this")
     tagging.add_argument("--commit", default="", help="the full commit id")
     tagging.add_argument("--environment", default="", choices=("", *tagplan.ENVIRONMENTS), help="of a promotion")
     tagging.add_argument("--run-url", default="", help="where to read how it went")
     tagging.add_argument("--git-tag", action="append", default=[], help="a tag of git that counts for `latest`")
     tagging.add_argument("--audit", type=Path, help="append the audit record to this file")
-    tagging.add_argument("--plain-http", action="store_true", help="for a registry on this machine")
     return parser
 
 

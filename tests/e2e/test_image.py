@@ -278,6 +278,12 @@ def _tag(repository, event, ref, digest, *more):
     )
 
 
+def _asked(repository, *arguments):
+    return images.run(
+        *(sys.executable, "-m", "tools.release", *arguments, "--plain-http", "--image", repository), cwd=images.ROOT
+    )
+
+
 def test_a_release_tags_what_was_pushed_by_digest_once_and_never_again(store, image, tree, registry, tmp_path):
     changed = shutil.copytree(tree, tmp_path / "changed")
     (changed / "README.md").write_text("Another build.\n")
@@ -300,4 +306,7 @@ def test_a_release_tags_what_was_pushed_by_digest_once_and_never_again(store, im
     assert [json.loads(one.stdout)["outcome"] for one in (overwriting, wrong)] == ["refused"] * 2
     assert overwriting.returncode == wrong.returncode == 1
     listed = json.loads(images.run("skopeo", "list-tags", "--tls-verify=false", f"docker://{registry}"))
+    recorded = json.loads(_asked(registry, "manifest"))["release"][registry]
+    assert recorded == {"v1.1.9": other, "v1.2.0": ours, "v1.2.0-prod": ours}
+    assert _asked(registry, "digest", "--tag", "latest") == ours
     assert sorted(listed["Tags"]) == ["latest", "v1.1.9", "v1.2.0", "v1.2.0-prod"]

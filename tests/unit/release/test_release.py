@@ -211,6 +211,24 @@ def test_a_git_tag_with_an_environment_is_refused(tree):
     assert "environment" in release.check("v1.2.0-prod", tree)[0]
 
 
+def test_the_notes_of_a_release_are_its_section_of_the_changelog(tree):
+    (tree / "CHANGELOG.md").write_text(
+        "## [Unreleased]\n\nNext.\n\n## [1.2.0] - 2026-11-25\n\nThis.\n\n## [1.1.0]\n\nOld.\n"
+    )
+
+    assert release.notes("v1.2.0", tree) == "This.\n"
+    assert release.notes("v1.1.0", tree) == "Old.\n"
+    assert release.notes("v1.3.0-rc.1", tree) == "Next.\n"
+
+
+def test_the_release_manifest_holds_versions_and_promotions_and_nothing_that_moves():
+    registry = Registry({"v1.2.0": OURS, "v1.2.0-prod": OURS, "latest": OURS, "git-0123456789ab": OTHER})
+
+    assert release.manifest("ghcr.io/x/y", registry) == {
+        "release": {"ghcr.io/x/y": {"v1.2.0": OURS, "v1.2.0-prod": OURS}}
+    }
+
+
 def test_package_and_chart_name_one_version():
     said = release.versions()
 
