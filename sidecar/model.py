@@ -46,6 +46,7 @@ class Chunk:
     start: Position
     stream: str = ""  # "stdout", "stderr", or "" where the source cannot tell
     end_of_log: bool = False  # this log will not grow any more: what is unfinished in it stays so
+    final: bool = False  # with `end_of_log`: nor does another log go on where it stops, as one does after a rotation
 
 
 @dataclass(slots=True)
