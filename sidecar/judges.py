@@ -277,7 +277,11 @@ class _Writer:
             self.check(depth, broken, field, rule)
         for name in required:
             if keys is None or name not in keys:
-                self.check(depth, f"{name!r} not in {v}", f"path({field}, {name!r})", "required")
+                missing = f"path({field}, {name!r})" if field != '""' else repr(name)
+                if keys is None:
+                    self.check(depth, f"{name!r} not in {v}", missing, "required")
+                else:
+                    self.fail(depth, missing, "required")
         for name, child in properties.items():
             self._property(name, child, v, field, depth, keys)
         if additional is not True:

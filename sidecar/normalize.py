@@ -63,6 +63,7 @@ class Normalized:
 
 
 _REQUEST_KEYS = ("method", "status", "duration_ms")
+_MOST_JUDGES = 256
 _HUGE_INTEGER = re.compile(rb"\d{19}")
 
 
@@ -84,6 +85,7 @@ class Normalizer:
         self._redactor = redact.Redactor(config.redact)
         self._plans = plans.Plans(self._finish)
         self._requests = requests.Requests(config.duration_unit)
+        self._judges: dict[tuple[str, ...], Callable[[Fields], tuple[tuple[str, str], ...]]] = {}
         # A number that no line can guess stands between the lines of a batch: were it constant, a crafted line could
         # shift its neighbours' records.
         self._nonce = secrets.randbits(62)
@@ -166,6 +168,7 @@ class Normalizer:
     def _finish(self, plan: plans.Plan, keys: tuple[str, ...]) -> None:
         plan.sensitive = tuple(key for key in keys if self._redactor.sensitive(key))
         plan.verdict = self._schema.verdict_for(keys)
+        plan.violations = self._schema.violations_for(keys)
         if plan.verdict is None or plan.sensitive or not self._schema.canonical:
             return
         counts = all(key in keys for key in _REQUEST_KEYS)
@@ -256,12 +259,22 @@ class Normalizer:
         if plan.counts:
             self._requests.observe_columns(form, columns, trace_ids, out)
 
+    def _violations(self, record: Fields) -> tuple[tuple[str, str], ...]:
+        """Return what a record still violates; records of one shape share a judge."""
+        keys = tuple(record)
+        judge = self._judges.get(keys)
+        if judge is None:
+            if len(self._judges) >= _MOST_JUDGES:
+                self._judges.clear()
+            judge = self._judges[keys] = self._schema.violations_for(keys)
+        return judge(record)
+
     def _object(self, text: bytes, value: Fields, stamp_ns: int, out: Normalized) -> Record:
         """Make the record of one object."""
         plan = self._plans.of_object(value)
         valid = plan.verdict is not None and plan.verdict(value)
         if not valid:
-            out.violations.update(self._schema.violations(value))
+            out.violations.update((plan.violations or self._schema.violations)(value))
             if _HUGE_INTEGER.search(text):
                 value = _parse_exactly(text)
         clean: Fields = value
@@ -310,7 +323,8 @@ class Normalizer:
             if name == "duration_ms":
                 continue
             for candidate in candidates:
-                found = _look_up(source, candidate.path)
+                path = candidate.path
+                found = source.get(path[0]) if len(path) == 1 else _look_up(source, path)
                 if found is None or found == "":
                     continue
                 if name == "timestamp":
@@ -320,7 +334,7 @@ class Normalizer:
                     read = candidate.convert(found)
                 if read is not None:
                     got[name] = read
-                    taken.append(candidate.path)
+                    taken.append(path)
                     break
         if stamp is None:
             stamp = received
@@ -343,7 +357,7 @@ class Normalizer:
             self._requests.observe(access, plan, source, got, stamp.ns, record, out)
         elif got.get("message") == "Route registered" and "handler" in source and "method" in got and "path" in got:
             out.routes.append((str(got["method"]), str(got["path"])))  # slog-gin's HandleGinDebug
-        remaining = self._schema.violations(record)
+        remaining = self._violations(record)
         trace_id = got.get("trace_id")
         span_id = got.get("span_id")
         return Record(
@@ -429,7 +443,7 @@ def _ordered(got: Fields, source: Fields, taken: list[plans.Path]) -> Fields:
     """Lay the canonical fields in their order, then whatever else the line had, under its own name."""
     record = {name: got[name] for name in _ORDER if name in got}
     whole = {path[0] for path in taken if len(path) == 1}
-    nested = {path[0] for path in taken if len(path) > 1}
+    nested = {path[0] for path in taken if len(path) > 1} if len(whole) < len(taken) else ()
     for key, value in source.items():
         if key in whole:
             continue

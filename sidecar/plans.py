@@ -48,6 +48,7 @@ class Plan:
     hinted: bool  # a key says that this is a server's line: a request may be counted
     sensitive: tuple[str, ...] = ()  # top-level keys whose values are secrets
     columns: judges.Columns | None = None  # judges whole batches of objects of this shape that are valid as written
+    violations: Callable[[Fields], tuple[tuple[str, str], ...]] | None = None  # of objects of this shape, as written
     free_text: tuple[str, ...] = ()  # of these columns, those that may hold a secret
     verdict: Callable[[Fields], bool] | None = None  # None when no object of this shape can be valid as written
     counts: bool = False  # objects judged by columns are requests

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, tzinfo
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 if TYPE_CHECKING:
@@ -168,28 +167,29 @@ def timestamp(value: object, zone: tzinfo = UTC) -> Stamp | None:
     return _epoch(value)
 
 
+_WRITTEN = re.compile(r"(-?)(\d{1,20})(?:\.(\d{1,20}))?", re.ASCII)
+
+
 def _epoch(value: float) -> Stamp | None:
-    try:
-        # repr gives back the digits that were written; the float itself is off by up to 100 ns
-        exact = Decimal(repr(value))
-    except InvalidOperation:
+    # repr gives back the digits that were written; the float itself is off by up to 100 ns
+    match = _WRITTEN.fullmatch(repr(value))
+    if match is None:  # an exponent, infinity, not a number
+        return _large_epoch(value)
+    sign, whole, fraction = match.groups("")
+    width = len(whole.lstrip("0"))
+    power = 9 if width <= 11 else 6 if width <= 14 else 3 if width <= 17 else 0
+    fraction = "" if fraction == "0" else fraction[:power]
+    nanoseconds = int(whole + fraction) * 10 ** (power - len(fraction))
+    if not nanoseconds:
         return None
-    magnitude = abs(exact)
-    if not magnitude.is_finite() or not 0 < magnitude < 10**20:
+    return Stamp(-nanoseconds if sign else nanoseconds, min(9, 9 - power + len(fraction)))
+
+
+def _large_epoch(value: float) -> Stamp | None:
+    """Read a float that Python writes with an exponent: from 1e16 on, nanoseconds in all but name."""
+    if not 1e16 <= abs(value) < 1e20:
         return None
-    if magnitude < 10**11:
-        power = 9
-    elif magnitude < 10**14:
-        power = 6
-    elif magnitude < 10**17:
-        power = 3
-    else:
-        power = 0
-    exponent = exact.as_tuple().exponent
-    written = max(0, -exponent) if isinstance(exponent, int) else 0
-    if written and exact == exact.to_integral_value():
-        written = 0
-    return Stamp(int(exact.scaleb(power)), min(9, 9 - power + written))
+    return _epoch(int(value))
 
 
 def _layout(text: str, zone: tzinfo) -> Stamp | None:

@@ -145,6 +145,12 @@ class Schema:
             return None
         return judges.compiled(self.document, collect=False, keys=frozenset(keys))
 
+    def violations_for(self, keys: tuple[str, ...]) -> Callable[[Any], Violations]:
+        """Return `violations` for objects with exactly these top-level keys: only what is there is looked at."""
+        if self.unsupported:
+            return self.violations
+        return judges.compiled(self.document, collect=True, keys=frozenset(keys))
+
     def columns_for(self, keys: tuple[str, ...]) -> judges.Columns | None:
         """Return the judge of whole batches of objects with exactly these keys; None where there can be none.
 
