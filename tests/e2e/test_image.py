@@ -22,7 +22,8 @@ import pytest
 from sidecar.model import Outcome
 from tests.support import images
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+# One process builds for all of them.
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("image")]
 
 UNPACKED = 90 << 20
 COMPRESSED = 40 << 20

@@ -7,6 +7,8 @@ Both are made once and kept in the user's cache; nothing of them is part of the 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -15,8 +17,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("buildah", "skopeo", "umoci", "runc", "debootstrap")
@@ -115,24 +121,39 @@ def sources(directory: Path) -> Path:
     return directory
 
 
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Let one process at a time fill the cache."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def wheels() -> Path:
     """Return a folder with the locked wheels for the image's Python, asked for once."""
     folder = CACHE / "wheels"
-    folder.mkdir(parents=True, exist_ok=True)
+    with _alone():
+        folder.mkdir(parents=True, exist_ok=True)
+        _download(folder)
+    return folder
+
+
+def _download(folder: Path) -> None:
     pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--dest", folder)
     for lock in ("requirements.lock", "requirements-build.lock"):
         wanted = ("--require-hashes", "--only-binary", ":all:", "--python-version", PYTHON, "-r", ROOT / lock)
         offline = ("--no-index", "--find-links", folder)
         if subprocess.run([*map(str, (*pip, *offline, *wanted))], capture_output=True, check=False).returncode:
             run(*pip, *wanted)
-    return folder
 
 
 def bases(store: Store) -> None:
     """Put both bases into the store; make them where the cache has none."""
     build, runtime = CACHE / f"build-{RELEASE}.tar", CACHE / f"runtime-{RELEASE}.tar"
-    if not (build.exists() and runtime.exists()):
-        _make(build, runtime)
+    with _alone():
+        if not (build.exists() and runtime.exists()):
+            _make(build, runtime)
     store.base(BUILD, build, "/usr/local/bin:/usr/bin:/bin")
     store.base(RUNTIME, runtime, "/usr/bin")
 
