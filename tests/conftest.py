@@ -18,9 +18,10 @@ def pytest_addoption(parser):
     parser.addoption("--no-skips", action="store_true", help="fail when a test is skipped that no reason allows")
 
 
-def _allowed_skips(root: Path) -> list[str]:
+def _allowed_skips(root: Path) -> list[tuple[str, str]]:
     rows = (root / "tests" / "allowed-skips.txt").read_text(encoding="utf-8").splitlines()
-    return [row.split("|", 1)[0].strip() for row in rows if "|" in row and not row.startswith("#")]
+    pairs = [row.split("|", 1) for row in rows if "|" in row and not row.startswith("#")]
+    return [(nodeid.strip(), reason.strip()) for nodeid, reason in pairs]
 
 
 def pytest_sessionfinish(session, exitstatus):
@@ -28,13 +29,18 @@ def pytest_sessionfinish(session, exitstatus):
     if not session.config.getoption("--no-skips"):
         return
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    skipped = [report.nodeid for report in reporter.stats.get("skipped", ())]
+    if reporter is None:  # a worker: the session that gathers all of them decides
+        return
     allowed = _allowed_skips(session.config.rootpath)
-    holes = [nodeid for nodeid in skipped if not any(nodeid.startswith(each) for each in allowed)]
+    holes = []
+    for report in reporter.stats.get("skipped", ()):
+        reason = str(report.longrepr[2]).removeprefix("Skipped: ")
+        if not any(report.nodeid.startswith(begin) and reason == why for begin, why in allowed):
+            holes.append(f"{report.nodeid}: {reason}")
     if holes and exitstatus == 0:
         reporter.write_sep("=", "skipped, and tests/allowed-skips.txt does not say why", red=True)
-        for nodeid in holes:
-            reporter.write_line(nodeid)
+        for hole in holes:
+            reporter.write_line(hole)
         session.exitstatus = 1
 
 

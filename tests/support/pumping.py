@@ -86,9 +86,7 @@ def pump(
     tracker = acks.Tracker()
     one = pipeline.Pump(
         source=MemorySource(list(chunks), resumable),
-        normalizer=normalize.Normalizer(
-            normalize.Config(), _SCHEMA, service_name="shop", clock_ns=lambda: 1
-        ),
+        normalizer=normalize.Normalizer(normalize.Config(), _SCHEMA, service_name="shop", clock_ns=lambda: 1),
         observer=requests,
         outboxes=[outbox],
         tracker=tracker,
