@@ -209,9 +209,8 @@ def _make(build: Path, runtime: Path) -> None:
 
 
 def _mirror() -> str:
-    """Return the archive that this machine's own apt uses."""
-    files = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
-    text = "\n".join(path.read_text() for path in files if path.is_file())
-    found = re.search(r"(?:^URIs:\s*|^deb (?:\[[^]]*\] )?)(https?://\S+)", text, re.MULTILINE)
-    assert found, "apt has no source to take the bases' packages from"
-    return found[1]
+    """Return the Debian archive that this machine's own apt uses."""
+    listed = run("apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)")
+    found = [row.removeprefix("Debian|Debian|") for row in listed.splitlines() if row.startswith("Debian|Debian|")]
+    assert found, "apt knows no Debian archive to take the bases' packages from: run apt-get update"
+    return found[0]
