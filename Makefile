@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types check bench generate lock clean
+.PHONY: help demo test e2e lint format types check bench generate lock clean
 
 help: ## Say what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ lock: ## Write the lock files anew (needs uv)
 	$(LOCK) pyproject.toml -o requirements.lock
 	$(LOCK) --group build -o requirements-build.lock
 	$(LOCK) pyproject.toml --group dev -o requirements-dev.lock
+	$(LOCK) --group e2e -o requirements-e2e.lock
+
+e2e: $(VENV)/.e2e ## Run the slow and the end-to-end tests; .ci/run installs the programs they need
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m "slow or e2e" $(PYTEST_ARGS)
 
 clean: ## Remove environments and caches
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -70,3 +74,7 @@ $(VENV)/.run: requirements.lock requirements-build.lock pyproject.toml | $(BIN)/
 $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python
 	$(call install,-r requirements-dev.lock)
 	@touch $@ $(VENV)/.run
+
+$(VENV)/.e2e: requirements-e2e.lock $(VENV)/.dev
+	$(call install,-r requirements-dev.lock -r requirements-e2e.lock)
+	@touch $@
