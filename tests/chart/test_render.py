@@ -50,7 +50,7 @@ def test_two_renders_are_equal(case, rendered):
 @pytest.mark.parametrize("version", ["1.29", "1.33", "1.37"])
 def test_every_object_satisfies_the_schemas_of_kubernetes(rendered, version):
     kubernetes_validate = pytest.importorskip(
-        "kubernetes_validate", reason="not installed: pip install -r tests/e2e/requirements.txt"
+        "kubernetes_validate", reason="not installed: make e2e installs it"
     )
     checked = 0
     for one in charts.objects(rendered):

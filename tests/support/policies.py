@@ -22,7 +22,7 @@ def load(
     query: str = "data.main.deny",
 ) -> Callable[[Any], list[Any]]:
     """Return a function from an object to what is denied of it."""
-    regopy = pytest.importorskip("regopy", reason="not installed: pip install -r tests/e2e/requirements.txt")
+    regopy = pytest.importorskip("regopy", reason="not installed: make e2e installs it")
     rego = regopy.Interpreter()
     for name, text in (modules or {path.name: path.read_text() for path in FOLDER.glob("*.rego")}).items():
         rego.add_module(name, text)

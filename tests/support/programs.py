@@ -34,7 +34,7 @@ def find(name: str) -> str:
     """Return the path of a program, looked for on PATH, among Go's and in our environment."""
     found = shutil.which(name, path=_places())
     if found is None:
-        pytest.skip(f"{name} is not installed: {INSTALL.get(name, 'pip install -r tests/e2e/requirements.txt')}")
+        pytest.skip(f"{name} is not installed: {INSTALL.get(name, 'make e2e installs it')}")
     return found
 
 
