@@ -103,6 +103,10 @@ class Requests:
             self._exist(method, routes.clean(template))
             self.revision += 1
 
+    def templates(self) -> list[tuple[str, str]]:
+        """Return the routes that are known; what a path is called depends on them."""
+        return list(self._table.templates())
+
     def observe(self, groups: Mapping[RequestKey, RequestGroup]) -> None:
         """Count the requests of one batch."""
         if self._table.version != self._table_version:

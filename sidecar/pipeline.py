@@ -207,11 +207,12 @@ class Pump:
                 mark.read = self._read
             await self._physical(framer.feed(chunk.data, chunk.start.offset), framer, chunk.stream)
         if chunk.end_of_log:
-            # pieces of a line that the runtime finishes in the next generation of the log go with it
-            carried = self._carried[chunk.stream] = framer.carry()
-            begun = self._carried_from.setdefault(chunk.stream, set())
-            if carried:
-                begun.add(log)
+            if not chunk.final:
+                # pieces of a line that the runtime finishes in the next generation of the log go with it
+                carried = self._carried[chunk.stream] = framer.carry()
+                begun = self._carried_from.setdefault(chunk.stream, set())
+                if carried:
+                    begun.add(log)
             del self._framers[key]
             self._ended[log] = self._read
             await self._flush(framer, chunk.stream)
@@ -237,6 +238,8 @@ class Pump:
             mark.pending = set()  # what is left of it are pieces that the framer holds
             await self._flush_repeating()
         lines = framer.feed(data, start)
+        if not fresh:
+            lines.joined = 0  # pieces count with the chunk that ends their line, even while the line waits in a block
         lane = self._counting
         if self._log in self._again and lines.texts:
             lane = self._lane_of(lines, mark, framer, stream)

@@ -1,0 +1,267 @@
+"""Whenever a process dies, the next one goes on from the last snapshot: no line is counted twice or missed, and every
+record is delivered at least once. The model is one process that never dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+
+import orjson
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidecar import acks, durations, normalize, pipeline, routes, validation
+from sidecar.model import Chunk, Position
+from sidecar.telemetry import Log, Telemetry
+from tests.support import lines
+from tests.support.pumping import Nowhere
+
+SCHEMA = validation.load(validation.Config())
+LIMITS = pipeline.Limits(max_line_bytes=400, idle_flush=1000.0, keep_unfinished=True)
+
+GIN = b'[GIN] 2026/10/06 - 09:05:%02d | 200 |    %d.5ms |  10.0.0.1 | GET      "/orders/%d"'
+PANIC = [b"panic: boom", b"", b"goroutine 1 [running]:", b"main.main()", b"\t/app/main.go:7 +0x1d", b"exit status 2"]
+RECOVERY = [
+    b"\x1b[31m2026/10/06 09:05:03 [Recovery] 2026/10/06 - 09:05:03 panic recovered:",
+    b"GET /panic HTTP/1.1",
+    b"boom",
+    b"/app/main.go:7 (0x1)",
+    b"\x1b[0m",
+]
+
+
+@st.composite
+def texts(draw):
+    """Lines as services write them, with blocks, errors, blanks, and routes that decide about labels."""
+    kinds = draw(st.lists(st.integers(0, 9), max_size=30))
+    out = []
+    for number, kind in enumerate(kinds):
+        gin = GIN % (number % 60, number, number)
+        if kind in {0, 1}:
+            out.append(gin)
+        elif kind == 2:
+            out += [gin, b"Error #01: no stock", b"Error #02: gone"]
+        elif kind == 3:
+            out += PANIC
+        elif kind == 4:
+            out += RECOVERY
+        elif kind == 5:
+            out.append(lines.canonical(1)[0])
+        elif kind == 6:
+            out.append(
+                b'{"level":"error","ts":1760000000.%03d,"msg":"e%d","status":500,"method":"GET","path":"/z","latency":0.5}'
+                % (number // 3, number % 3)
+            )
+        elif kind == 7:
+            out.append(b'{"level":"info","msg":"m","status":200,"method":"GET","path":"/n","latency":%d}' % (number * 7))
+        elif kind == 8:
+            out += [b"", b"plain %d" % number, b"x" * 500]
+        else:
+            out.append(b"[GIN] 2026/10/06 - 09:05:03 | 404 |    1ms |  10.0.0.1 | GET      \"/orders/%d\"" % number)
+    return out
+
+
+@st.composite
+def logs(draw):
+    """The bytes of a few generations of one log; plain, or as a container runtime writes them."""
+    wrapped = draw(st.booleans())
+    generations = []
+    for _ in range(draw(st.integers(1, 3))):
+        rows = draw(texts())
+        if not wrapped:
+            if not generations and draw(st.booleans()):  # how later paths are called is decided here
+                rows.insert(0, b"[GIN-debug] GET    /orders/:order --> main.get (3 handlers)")
+            data = b"".join(row + b"\n" for row in rows) + draw(st.sampled_from([b"", b"unfinish", b"[GIN] 2026"]))
+            generations.append(data)
+            continue
+        streams = {name: draw(texts()) if name == b"stderr" else rows for name in (b"stdout", b"stderr")}
+        physical = {
+            name: [
+                (piece, b"F" if last else b"P")
+                for row in mine
+                for piece, last in (
+                    [(row, True)] if len(row) < 40 or draw(st.booleans()) else [(row[:30], False), (row[30:], True)]
+                )
+            ]
+            for name, mine in streams.items()
+        }
+        data = b""
+        while any(physical.values()):
+            name = draw(st.sampled_from([name for name, left in physical.items() if left]))
+            piece, tag = physical[name].pop(0)
+            if not any(physical.values()) and draw(st.booleans()):
+                tag = b"P"  # its end comes in the next generation, or never
+            data += b"2026-10-06T09:05:03.5Z %s %s %s\n" % (name, tag, piece)
+        generations.append(data)
+    return generations
+
+
+@dataclass
+class World:
+    """What outlives a process: the logs, what was saved last, and what sinks have."""
+
+    generations: list[bytes]
+    sizes: list[int]
+    saved: bytes = b""
+    delivered: list[bytes] = field(default_factory=list)
+    deaths: list[int] = field(default_factory=list)
+
+
+class Death(BaseException):
+    """SIGKILL."""
+
+
+class Generations:
+    """A source of several logs, read one after the other from where delivery stood."""
+
+    resumable = True
+
+    def __init__(self, world, positions):
+        self.chunks = []
+        turn = 0
+        for number, data in enumerate(world.generations):
+            log = f"log{number}"
+            offset = positions.get(log, 0)
+            ended = number + 1 < len(world.generations)
+            if ended and offset >= len(data) and positions:
+                if offset == len(data):
+                    continue
+            while offset < len(data):
+                size = world.sizes[turn % len(world.sizes)]
+                turn += 1
+                self.chunks.append(Chunk(data[offset : offset + size], Position(log, offset)))
+                offset += size
+            if ended:
+                self.chunks.append(Chunk(b"", Position(log, len(data)), end_of_log=True))
+
+    async def read(self, wait):
+        await asyncio.sleep(0)
+        return self.chunks.pop(0) if self.chunks else None
+
+    def unread(self):
+        return 0
+
+
+class Sink:
+    """Takes batches and acknowledges them late; the world ends at some of its calls."""
+
+    def __init__(self, world, lag, life):
+        self.world, self.lag, self.life = world, lag, life
+        self.waiting = []
+
+    async def put(self, batch):
+        self.waiting.append(batch)
+        await self.life()
+        while len(self.waiting) > self.lag:
+            self.deliver()
+        await self.life()
+
+    def deliver(self):
+        batch = self.waiting.pop(0)
+        self.world.delivered += [record.line for record in batch.records]
+        batch.ack.done()
+
+
+def live(world, deaths, lag, *, saves):
+    """One process, which saves at some of its turns and dies at one of them, or reaches the end."""
+    told = Telemetry(log=Log(Nowhere()), sinks=["memory"])
+    requests = durations.Requests(durations.Config(), routes.Table([]), told)
+    saved = orjson.loads(world.saved) if world.saved else None
+    positions = saved["positions"] if saved else {}
+
+    def normalizer():
+        made = normalize.Normalizer(normalize.Config(), SCHEMA, service_name="shop", clock_ns=lambda: 1)
+        if saved:
+            made.restore(saved["normalizer"])
+        return made
+
+    counting = normalizer()
+    tracker = acks.Tracker()
+    turn = 0
+
+    def save():
+        marks = positions | {log: mark.offset for log, mark in tracker.watermarks.items()}
+        world.saved = orjson.dumps(
+            {
+                "positions": marks,
+                "observed": pump.snapshot(),
+                "counters": told.snapshot(),
+                "requests": requests.snapshot(),
+                "normalizer": counting.save(),
+                "routes": list(requests.templates()),
+            }
+        )
+
+    async def life():
+        nonlocal turn
+        turn += 1
+        if saves and turn % saves == 0:
+            save()
+        if deaths and turn == deaths:
+            raise Death
+        await asyncio.sleep(0)
+
+    sink = Sink(world, lag, life)
+    pump = pipeline.Pump(
+        source=Generations(world, positions),
+        normalizer=counting,
+        observer=requests,
+        outboxes=[sink],
+        tracker=tracker,
+        telemetry=told,
+        limits=LIMITS,
+        again=normalizer,
+    )
+    if saved:
+        told.restore(saved["counters"])
+        for method, template in saved["routes"]:
+            requests.learn(method, template)
+        requests.restore(saved["requests"])
+        pump.restore(saved["observed"])
+    try:
+        asyncio.run(pump.run())
+    except Death:
+        return False
+    while sink.waiting:
+        sink.deliver()
+    save()
+    return True
+
+
+def counted(world):
+    saved = orjson.loads(world.saved)
+    series = saved["requests"]["series"]
+    return {
+        "counters": {name: sorted(rows) for name, rows in saved["counters"].items()},
+        "statuses": {name: one["statuses"] for name, one in series.items()},
+        "cells": {name: one["cells"] for name, one in series.items()},
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    generations=logs(),
+    sizes=st.lists(st.integers(1, 300), min_size=1, max_size=4),
+    deaths=st.lists(st.integers(1, 25), max_size=6),
+    lag=st.integers(0, 6),
+    saves=st.integers(1, 4),
+)
+def test_no_line_is_counted_twice_or_missed(generations, sizes, deaths, lag, saves):
+    truth = World(generations, [1 << 20])
+    assert live(truth, 0, 0, saves=0)
+    world = World(generations, sizes)
+
+    for death in deaths:
+        live(world, death, lag, saves=saves)
+    assert live(world, 0, lag, saves=saves)
+
+    assert counted(world) == counted(truth)
+    missing = Counter(set(map(told_apart, truth.delivered))) - Counter(set(map(told_apart, world.delivered)))
+    assert not missing, "every record is delivered at least once"
+
+
+def told_apart(line):
+    """Leave out what depends on what is known when a line is read: the unit of a bare number."""
+    record = orjson.loads(line)
+    return repr([record.get(name) for name in ("timestamp", "level", "message", "method", "path", "status", "partial")])
