@@ -124,7 +124,7 @@ def _refusal(pod: dict[str, Any], config: Config, namespace: str, *, selected: b
 def _inject(pod: dict[str, Any], wished: Wishes, config: Config, auto: str, owner: Workload) -> Decision:
     spec = pod["spec"]
     follows = variables.container(pod, wished.container)
-    if not follows:
+    if follows is None:
         text = f"annotation {wishes.KEYS['container']}: no container of that name"
         return skipped("invalid_annotation", text, owner)
     native = settings.native_by_version(config) if wished.native == "auto" else wished.native == "true"

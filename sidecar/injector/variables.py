@@ -71,12 +71,12 @@ def constants(config: Config) -> dict[str, Any]:
     }
 
 
-def container(pod: Mapping[str, Any], wished: str) -> str:
-    """Return the name of the container to follow; "" where the wished one is not there."""
+def container(pod: Mapping[str, Any], wished: str) -> str | None:
+    """Return the name of the container to follow; None where the wished one is not there."""
     present: list[str] = [one["name"] for one in pod["spec"]["containers"]]
     if wished:
-        return wished if wished in present else ""
-    default: str = (pod["metadata"].get("annotations") or {}).get(names.DEFAULT_CONTAINER, "")
+        return wished if wished in present else None
+    default: str | None = (pod["metadata"].get("annotations") or {}).get(names.DEFAULT_CONTAINER)
     if default in present:
         return default
     return next((name for name in present if name not in names.FOREIGN), present[0])

@@ -46,7 +46,8 @@ ANNOTATIONS = st.dictionaries(
 )
 CONTAINER = st.fixed_dictionaries(
     {
-        "name": st.sampled_from(["app", "web", "daprd", "istio-proxy", "gin-sidecar"]) | st.text(max_size=3),
+        "name": st.sampled_from(["app", "web", "daprd", "istio-proxy", "gin-sidecar"])
+        | st.text("abc", min_size=1, max_size=3),
         "image": st.just("x"),
     },
     optional={
