@@ -120,7 +120,7 @@ _CHART: Final = [
     Value(
         "certificates.mode",
         "job",
-        "Who makes the webhook's certificate. `certManager`: cert-manager. `job`: a hook job and a monthly cron job of "
+        "Who makes the webhook's certificate. `certManager`: cert-manager. `job`: a job and a weekly cron job of "
         "our own image. `existingSecret`: you.",
         choice("certManager", "job", "existingSecret"),
     ),

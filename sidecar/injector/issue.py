@@ -1,4 +1,4 @@
-"""Give the webhook a certificate and the API server its authority: the chart's hook job and cron job.
+"""Give the webhook a certificate and the API server its authority: the chart's job and cron job.
 
 Problem: certificates made while a chart is rendered change with every render, and those of a one-time job run out.
 Promise: run as often as you like. A certificate with more than a third of its time left, for the same name, stays; else

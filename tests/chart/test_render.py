@@ -49,9 +49,7 @@ def test_two_renders_are_equal(case, rendered):
 
 @pytest.mark.parametrize("version", ["1.29", "1.33", "1.37"])
 def test_every_object_satisfies_the_schemas_of_kubernetes(rendered, version):
-    kubernetes_validate = pytest.importorskip(
-        "kubernetes_validate", reason="not installed: make e2e installs it"
-    )
+    kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="not installed: make e2e installs it")
     checked = 0
     for one in charts.objects(rendered):
         young = one["kind"].startswith("MutatingAdmissionPolicy") and version != "1.37"
@@ -225,6 +223,19 @@ def test_no_template_asks_what_the_api_server_can():
         text = path.read_text(encoding="utf-8")
         assert "Capabilities" not in text, path.name
         assert not re.search(r"\{\{[^}]*\b(gen\w+Cert|genCA|rand\w+|now|lookup|uuidv4)\b", text), path.name
+
+
+def test_nothing_waits_for_what_comes_after_it(rendered):
+    """`helm install --wait` runs hooks once everything is ready: a certificate made by a hook would never come."""
+    assert "helm.sh/hook" not in rendered
+
+
+def test_the_certificate_job_has_another_name_when_it_would_be_another_job():
+    def name(*arguments):
+        return charts.only(charts.render(*arguments), "Job")["metadata"]["name"]
+
+    assert name() == name("--set", "injector.replicas=3")
+    assert name() != name("--set", "certificates.days=30")
 
 
 def test_a_digest_beats_a_tag():
