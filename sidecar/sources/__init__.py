@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.errors import ConfigError, Problem
 from sidecar.options import Duration, Size, option
-from sidecar.sources import command, file, stdin
+from sidecar.sources import command, cri, file, stdin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -104,6 +104,20 @@ def _file(asked: Request) -> Source:
     return file.File(path, asked.telemetry, start_at=asked.config.start_at, saved=asked.saved)
 
 
+def _cri(asked: Request) -> Source:
+    path, container = asked.config.path, asked.config.container
+    problems = []
+    if not path:
+        problems.append(Problem("source.path", "expected the pod's log directory: source.kind is cri"))
+    if not container or "/" in container or container in {".", ".."}:
+        problems.append(Problem("source.container", f'expected the name of a container of the pod, got "{container}"'))
+    if container == cri.OWN_CONTAINER:
+        problems.append(Problem("source.container", f"expected another container: {container} is the sidecar's own"))
+    if problems:
+        raise ConfigError(problems)
+    return cri.Cri(path, container, asked.telemetry, start_at=asked.config.start_at, saved=asked.saved)
+
+
 def _command(asked: Request) -> Source:
     if not asked.argv:
         raise _problem("source.kind", "command needs a COMMAND behind --")
@@ -113,6 +127,7 @@ def _command(asked: Request) -> Source:
 SOURCES: dict[str, Callable[[Request], Source]] = {
     "stdin": lambda asked: stdin.create(asked.telemetry, saved=asked.saved),
     "file": _file,
+    "cri": _cri,
     "command": _command,
 }
 

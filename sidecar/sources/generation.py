@@ -14,7 +14,7 @@ import errno
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from sidecar.errors import SourceError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 256 * 1024  # one turn: more would starve other generations and the event loop
 
-_PROOF_BYTES = 256  # of the head, and of the mark behind the offset
+PROOF_BYTES = 256  # of the head, and of the mark behind the offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,12 @@ class Identity:
     mark: str
     modified_ns: int
 
+    @classmethod
+    def of(cls, status: os.stat_result, head: bytes, mark: bytes, end: int) -> Self:
+        """Identify a file by what was read of it."""
+        place = (status.st_dev, status.st_ino)
+        return cls(*place, len(head), _digest(head), end, _digest(mark), status.st_mtime_ns)
+
     @property
     def place(self) -> tuple[int, int]:
         """Where it lies; the kernel reuses it, so it is a hint."""
@@ -50,10 +56,21 @@ class Identity:
 
     def same_content(self, descriptor: int) -> bool:
         """Whether the file behind `descriptor` begins as this one did and reads the same just before `end`."""
-        behind = min(_PROOF_BYTES, self.end)
+        behind = min(PROOF_BYTES, self.end)
         head = os.pread(descriptor, self.head_bytes, 0)
-        mark = os.pread(descriptor, behind, self.end - behind)
-        return _digest(head) == self.head and _digest(mark) == self.mark
+        return self.begins(head) and self.ends(os.pread(descriptor, behind, self.end - behind))
+
+    def begins(self, head: bytes) -> bool:
+        """Whether content that begins so, and perhaps goes on, begins as this does."""
+        return len(head) >= self.head_bytes and _digest(head[: self.head_bytes]) == self.head
+
+    def ends(self, mark: bytes) -> bool:
+        """Whether this is what stands just before `end`."""
+        return _digest(mark) == self.mark
+
+    def headed(self, head: bytes) -> Identity:
+        """Return who this is when it begins so, of which less had been read."""
+        return replace(self, head_bytes=len(head), head=_digest(head))
 
     def state(self) -> dict[str, object]:
         """Return what a checkpoint keeps; `from_state` reads it."""
@@ -88,20 +105,24 @@ class Generation:
         self.shrunk = 0  # bytes that were seen, never read, and are gone; not yet counted
 
         self.superseded_at: float | None = None  # since when a successor is known
+        self.owed = 0  # how long it was then
         self.end_met_at: float | None = None  # the first time at its end since then, without a byte after it
         self.grew_at = 0.0  # the last byte
         self.looked_at = 0.0
         self.settled = False  # its successor may be read; late bytes are still welcome
         self.complete = False  # cannot grow: a copy, or content that is gone
         self.told: int | None = None  # where its end was told; it may grow all the same
+        self.late = False  # what came behind an end that was told
+        self.severed = False  # what it leaves unfinished, nothing finishes
+        self.instance = 0  # which start of the container wrote it; 0 where nobody counts
 
         status = os.fstat(descriptor)
         self.place = (status.st_dev, status.st_ino)
         self.size = status.st_size
         self.links = status.st_nlink
         self.modified_ns = status.st_mtime_ns
-        self._head = os.pread(descriptor, min(_PROOF_BYTES, offset), 0)
-        behind = min(_PROOF_BYTES, offset)
+        self._head = os.pread(descriptor, min(PROOF_BYTES, offset), 0)
+        behind = min(PROOF_BYTES, offset)
         self._tail = os.pread(descriptor, behind, offset - behind)
         self._hollow = hollow
 
@@ -127,6 +148,10 @@ class Generation:
         status = os.fstat(self.descriptor)
         self.links = status.st_nlink
         return max(0, status.st_size - self.offset)
+
+    def whole(self) -> int:
+        """Return how long the content is, as of now."""
+        return self.offset + self.look()
 
     def proves(self) -> bool:
         """Whether the content is still the one that was read."""
@@ -161,9 +186,9 @@ class Generation:
         self.modified_ns = status.st_mtime_ns
         data = got[behind:]
         if len(self._head) == self.offset:
-            self._head += data[: _PROOF_BYTES - len(self._head)]
+            self._head += data[: PROOF_BYTES - len(self._head)]
         self.offset += len(data)
-        self._tail = got[-_PROOF_BYTES:]
+        self._tail = got[-PROOF_BYTES:]
         return self._fill(data) if self._hollow else data
 
     def replaced(self, log: str) -> Generation:
@@ -171,7 +196,9 @@ class Generation:
         descriptor, self.descriptor = self.descriptor, -1
         self.size = self.offset
         self.complete = True
-        return Generation(descriptor, self.path, log, hollow=True)
+        new = Generation(descriptor, self.path, log, hollow=True)
+        new.instance = self.instance
+        return new
 
     def adopt(self, descriptor: int, path: str) -> None:
         """Go on in a copy of this content, which does not grow."""
@@ -202,8 +229,8 @@ class Generation:
         if start > self.offset:
             self.nuls += start - self.offset
             self.offset = start
-            self._head = bytes(min(_PROOF_BYTES, start))
-            self._tail = bytes(min(_PROOF_BYTES, start))
+            self._head = bytes(min(PROOF_BYTES, start))
+            self._tail = bytes(min(PROOF_BYTES, start))
 
     def _fill(self, data: bytes) -> bytes:
         """Strip NULs up to the first byte that is none, which ends the hole."""

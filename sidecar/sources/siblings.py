@@ -3,7 +3,8 @@
 The problem: nobody says how a log is rotated. `app.log.1`, `app.log-20260704`, `app.log.20260704-120000.gz` and
 lumberjack's `app-2026-07-04T12-00-00.000.log` are all in use, and a name beside the log may be anything else.
 The promise: what is returned are regular files whose names are the log's with a number or a date, oldest first.
-Refused: compressed and half-made files (`.gz`, `.tmp`), and to say by name alone that a file is a known one.
+Refused: half-made files (`.tmp`), compressions that we cannot read, compressed files to whoever does not ask for them,
+and to say by name alone that a file is a known one.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
 
-_UNFINISHED = (".gz", ".zst", ".bz2", ".xz", ".lz4", ".zip", ".tmp", ".swp", ".part")
-_COUNTED = re.compile(r"\.(\d{1,4})$")
+_GZIP = ".gz"
+_UNFINISHED = (".zst", ".bz2", ".xz", ".lz4", ".zip", ".tmp", ".swp", ".part")
+_COUNTED = re.compile(r"\.(\d{1,4})(?:\.gz)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,20 @@ class Sibling:
         return self.status.st_dev, self.status.st_ino
 
 
-def rotated(path: str) -> list[Sibling]:
-    """Return the rotated files beside `path`, oldest first. A directory that cannot be listed has none."""
+def rotated(path: str, *, compressed: bool = False) -> list[Sibling]:
+    """Return the rotated files beside `path`, oldest first. A directory that cannot be listed has none.
+
+    Compressed ones are among them where that is asked for and where the file itself is not there any more.
+    """
     log = Path(path)
     pattern = _names(log)
     names = [one for one in _listed(log.parent) if pattern.fullmatch(one.name) and not one.name.endswith(_UNFINISHED)]
+    there = {one.name for one in names}
+    names = [
+        one
+        for one in names
+        if not one.name.endswith(_GZIP) or (compressed and one.name.removesuffix(_GZIP) not in there)
+    ]
     return sorted(_regular(names), key=_age)
 
 

@@ -11,6 +11,7 @@ Pure in time: `now` comes from the caller.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import errno
 from collections import deque
@@ -41,6 +42,9 @@ class Timing:
     settle: float = 0.1  # between the two looks that must find an old generation at its end
     grace: float = 5.0  # of quiet, after which an old generation's end is told
     discovery: float = 1.0  # between two looks where nothing is expected: ended files; the name, while nobody reads
+    # Whether an old generation's end is told as soon as its successor may begin. A runtime that writes whole lines may
+    # finish in the new file what it began in the old one, and who joins the two must have heard of the end by then.
+    end_when_settled: bool = False
 
 
 class Succession:
@@ -76,12 +80,15 @@ class Succession:
         place = (status.st_dev, status.st_ino)
         return next((one for one in reversed(self.generations) if one.place == place and one.descriptor >= 0), None)
 
-    def add(self, new: Generation, now: float) -> None:
-        """Put a generation behind all others."""
-        if self.generations:
-            _supersede(self.generations[-1], now)
+    def add(self, new: Generation, now: float, before: Generation | None = None) -> None:
+        """Put a generation behind all others, or before one that is younger."""
         new.grew_at = now
-        self.generations.append(new)
+        if before is None:
+            self.generations.append(new)
+        else:
+            self.generations.insert(self.generations.index(before), new)
+        for one in self.generations[:-1]:
+            _supersede(one, now)
         self._shed()
 
     def revive(self, again: Generation, now: float) -> None:
@@ -93,7 +100,7 @@ class Succession:
 
     def turn(self, now: float) -> Chunk | None:
         """Return the next chunk: bytes, or the news that a log has ended. None if there is nothing now."""
-        self._release()
+        self._release(now)
         order = self._order(now)
         for one in order:
             was_settled = one.settled
@@ -178,7 +185,8 @@ class Succession:
         ready: list[Generation] = []
         after = 0
         for one in self.generations:
-            if one.ended and one.links and now - one.looked_at < self._timing.discovery:
+            rests = one.ended and self._quiet(one, now)
+            if rests and one.links and now - one.looked_at < self._timing.discovery:
                 continue
             one.looked_at = now
             ready.append(one)
@@ -204,7 +212,7 @@ class Succession:
         self._settle(one, now)
         if self._has_ended(one, now):
             one.told = one.offset
-            return Chunk(b"", Position(one.log, one.offset), end_of_log=True)
+            return Chunk(b"", Position(one.log, one.offset), end_of_log=True, final=self._is_final(one))
         return None
 
     def _settle(self, one: Generation, now: float) -> None:
@@ -213,8 +221,8 @@ class Succession:
             one.settled = (
                 one.complete
                 or (one.end_met_at is not None and now - one.end_met_at >= self._timing.settle)
-                # For a writer that never rests: its successor must not wait for ever.
-                or now - one.superseded_at >= self._timing.grace
+                # For a writer that never rests: its successor must not wait for ever, only for what was there before.
+                or (one.offset >= one.owed and now - one.superseded_at >= self._timing.grace)
             )
 
     def _has_ended(self, one: Generation, now: float) -> bool:
@@ -224,7 +232,17 @@ class Succession:
             return True
         if self._stopping or (one.superseded_at is None and one.links):
             return False
+        if self._timing.end_when_settled and one.settled and not one.late:
+            return True
+        return self._quiet(one, now)
+
+    def _quiet(self, one: Generation, now: float) -> bool:
         return now - max(one.grew_at, one.superseded_at or 0.0) >= self._timing.grace
+
+    def _is_final(self, one: Generation) -> bool:
+        """Whether no younger generation begins with the rest of a line that this one began."""
+        place = self.generations.index(one) + 1
+        return one.severed or all(other.instance != one.instance for other in self.generations[place : place + 1])
 
     def _begin_again(self, one: Generation, grown: int) -> None:
         """Give late bytes of an ended log a log of their own: what was promised of the old one stays true."""
@@ -234,6 +252,7 @@ class Succession:
         one.log = self.name(one.place)
         one.origin = one.offset - grown
         one.told = None
+        one.late = one.severed = True
 
     def _replace(self, old: Generation, now: float) -> None:
         """Start at 0 in a file whose content was replaced, after what can still be had of the old content."""
@@ -241,6 +260,7 @@ class Succession:
         place = self.generations.index(old) + 1
         self.generations.insert(place, new)  # held, before anybody looks for files that are not
         between = self._rescue(old)
+        old.severed = old.descriptor < 0
         if old.descriptor >= 0 or (between and not old.offset):
             old.shrunk = 0  # the copy has it; of a file that was not begun, the copy is a file nobody has seen
         self._telemetry.file_truncated(old.path, old.shrunk)
@@ -257,11 +277,12 @@ class Succession:
         for one in self.generations[:-1]:
             _supersede(one, now)
 
-    def _release(self) -> None:
+    def _release(self, now: float) -> None:
         """Close what has ended and has no name any more, or is one too many."""
         over = [one for one in self.generations if one.ended and (one.superseded_at is not None or one.complete)]
         for position, one in enumerate(over):
-            if one.complete or not one.links or len(over) - position > _HELD:
+            gone = not one.links and self._quiet(one, now)
+            if one.complete or gone or len(over) - position > _HELD:
                 self._drop(one)
 
     def _shed(self) -> None:
@@ -312,3 +333,5 @@ class Succession:
 def _supersede(old: Generation, now: float) -> None:
     if old.superseded_at is None:
         old.superseded_at = now
+        with contextlib.suppress(OSError):
+            old.owed = old.offset + old.look()

@@ -1,14 +1,15 @@
-"""The source `file` in a hurry, with what it told about itself at hand."""
+"""The sources `file` and `cri` in a hurry, with what it told about itself at hand."""
 
 from __future__ import annotations
 
 import io
 import json
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sidecar import telemetry
-from sidecar.sources import file, succession
+from sidecar.sources import cri, file, succession
 from tests.support.reading import Reader
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 HURRY = succession.Timing(poll=0.001, idle_poll=0.002, settle=0.003, grace=0.02, discovery=0.005)
 PATIENT = succession.Timing(poll=0.001, idle_poll=0.002, settle=0.003, grace=3600.0, discovery=0.005)
+
+
+HURRY_POD = replace(HURRY, end_when_settled=True)
+PATIENT_POD = replace(PATIENT, end_when_settled=True)
 
 
 class Follower:
@@ -72,3 +77,23 @@ class Follower:
     @property
     def events(self) -> list[str]:
         return [json.loads(line)["event"] for line in self._stream.getvalue().splitlines()]
+
+
+class PodFollower(Follower):
+    """Likewise for a container of a pod, whose log directory the path is."""
+
+    def __init__(
+        self,
+        path: Path,
+        container: str = "app",
+        *,
+        timing: succession.Timing = PATIENT_POD,
+        start_at: str = "beginning",
+    ) -> None:
+        super().__init__(path, timing=timing, start_at=start_at)
+        self.container = container
+
+    def source(self, saved: dict[str, Any] | None = None) -> cri.Cri:  # type: ignore[override]
+        return cri.Cri(
+            str(self.path), self.container, self.telemetry, start_at=self.start_at, saved=saved, timing=self.timing
+        )

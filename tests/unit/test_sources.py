@@ -9,10 +9,13 @@ import pytest
 
 from sidecar import sources, telemetry
 from sidecar.errors import ConfigError
-from sidecar.sources import command, file
+from sidecar.sources import command, cri, file
 
 # Modules beside the sources that are nouns they share.
-SHARED = {"__init__", "generation", "known", "pipe", "resume", "siblings", "succession"}
+SHARED = {
+    *("__init__", "generation", "gzipped", "known", "pipe", "podlog", "podresume", "polling"),
+    *("resume", "siblings", "succession"),
+}
 
 
 def made(argv=(), **options):
@@ -27,12 +30,13 @@ def test_every_module_is_in_the_table():
 
 def test_each_kind_makes_its_source():
     assert isinstance(made(kind="file", path="/var/log/app.log"), file.File)
+    assert isinstance(made(kind="cri", path="/var/log/pods/a_b_c", container="app"), cri.Cri)
     assert isinstance(made(kind="command", argv=["app"]), command.Command)
 
 
-@pytest.mark.parametrize("kind", ["cri", "fifo", "kubernetes"])
+@pytest.mark.parametrize("kind", ["fifo", "kubernetes"])
 def test_a_kind_that_is_not_there_is_named_with_those_that_are(kind):
-    with pytest.raises(ConfigError, match=rf'source\.kind: "{kind}" is not in this version.*command, file, stdin'):
+    with pytest.raises(ConfigError, match=rf'source\.kind: "{kind}" is not in this version.*command, cri, .*file, .*stdin'):
         made(kind=kind)
 
 

@@ -1,0 +1,157 @@
+"""Finding a container's saved generations again after a downtime: renamed, compressed, or gone.
+
+The problem: while nobody looked, the kubelet renamed the log, compressed it, deleted it, and the container started
+again. The promise: a saved generation goes on where delivery stood in whatever file has its content now; what has been
+delivered is not read again out of a `.gz`; what was not, and is nowhere, is counted as lost, or as a gap where nobody
+knows how much it was. Refused: to know a file by inode or head alone where its content tells more.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from sidecar.sources import generation, gzipped, resume
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sidecar.sources.generation import Generation, Identity
+    from sidecar.sources.podlog import Found
+    from sidecar.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A generation that may come back under another name. `size` is how long it is, as far as it is known."""
+
+    identity: Identity
+    instance: int
+    size: int = 0
+
+    @classmethod
+    def unread(cls, descriptor: int, instance: int) -> Self:
+        """Know a compressed file that is left out."""
+        size = gzipped.content_bytes(descriptor)
+        status = os.fstat(descriptor)
+        head = gzipped.head(descriptor, generation.PROOF_BYTES)
+        return cls(generation.Identity.of(status, head, b"", size), instance, size)
+
+    def compressed_to(self, instance: int, head: bytes, size: int) -> bool:
+        """Whether a `.gz` with such content is this one: the head has the time of its first line, to the nanosecond."""
+        identity = self.identity
+        if instance != self.instance or not identity.head_bytes or not identity.begins(head):
+            return False
+        return size == max(self.size, identity.end)
+
+    def copied_to(self, instance: int, descriptor: int) -> bool:
+        return instance == self.instance and self.identity.end > 0 and self.identity.same_content(descriptor)
+
+    def state(self) -> dict[str, object]:
+        return {**self.identity.state(), "instance": self.instance, "size": self.size}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Read what `state` wrote. Raises ValueError."""
+        identity = generation.Identity.from_state(state)
+        return cls(identity, generation.number(state, "instance"), generation.number(state, "size"))
+
+
+@dataclass(slots=True)
+class State:
+    """A saved position, read and checked."""
+
+    serial: int
+    entries: list[tuple[resume.Entry, int]]  # with the start of the container that wrote it
+    done: list[Past]
+
+
+def parse(saved: Mapping[str, Any], path: str) -> State | None:
+    """Return the state if it is of this container. Raises ValueError where it makes no sense."""
+    state = resume.parse(saved, "cri", path)
+    if state is None:
+        return None
+    done = saved.get("done")
+    if not isinstance(done, list) or not all(isinstance(one, dict) for one in done):
+        raise ValueError("done: expected a list of objects")
+    instances = [generation.number(one, "instance") for one in saved["generations"]]
+    return State(state.serial, list(zip(state.entries, instances, strict=True)), [Past.from_state(one) for one in done])
+
+
+async def restore(state: State, found: Sequence[Found], telemetry: Telemetry) -> list[Generation]:
+    """Return the saved generations that still exist, in their order; count those that do not."""
+    held: dict[str, Generation] = {}  # by the name of their file now
+    for entry, instance in state.entries:
+        there = await _find(entry, [one for one in found if one.instance == instance and one.status is not None])
+        if there is None:
+            _account(entry, instance, found, telemetry)
+            continue
+        one, descriptor = there
+        if one.compressed and entry.done and gzipped.content_bytes(descriptor) == entry.identity.end:
+            state.done.append(Past(entry.identity, instance))
+            os.close(descriptor)
+            continue
+        earlier = held.pop(one.path, None)
+        if earlier is not None:
+            # Late bytes had begun a second log in this file. One descriptor reads it, from where delivery stood.
+            entry.offset = min(entry.offset, earlier.offset)
+            earlier.close()
+        held[one.path] = again = _hold(entry, one, descriptor)
+        again.instance = instance
+    return list(held.values())
+
+
+async def _find(entry: resume.Entry, candidates: Sequence[Found]) -> tuple[Found, int] | None:
+    """Return the file that has the entry's content: by its inode, else by the content alone, else compressed."""
+    identity = entry.identity
+    plain = [one for one in candidates if not one.compressed]
+    by_inode = [one for one in plain if one.status is not None and one.status.st_ino == identity.inode]
+    by_content = [one for one in plain if one not in by_inode and not one.unfinished and identity.end]
+    for one in [*by_inode, *by_content]:
+        descriptor = _open(one)
+        if descriptor is None:
+            continue
+        if identity.same_content(descriptor):
+            return one, descriptor
+        os.close(descriptor)
+    for one in candidates:
+        descriptor = _open(one) if one.compressed else None
+        if descriptor is None:
+            continue
+        if await gzipped.same_content(descriptor, identity):
+            return one, descriptor
+        os.close(descriptor)
+    return None
+
+
+def _hold(entry: resume.Entry, one: Found, descriptor: int) -> Generation:
+    if not one.compressed:
+        return entry.hold(descriptor, one.path)
+    # What was written behind the end that was told is in the file too.
+    return gzipped.Gzipped(descriptor, one.path, entry.log, min(entry.offset, entry.identity.end), entry.identity)
+
+
+def _account(entry: resume.Entry, instance: int, found: Sequence[Found], telemetry: Telemetry) -> None:
+    """Count what a generation that is gone takes with it."""
+    if entry.done:
+        return
+    for one in found:
+        status = one.status
+        if status is None or one.instance != instance or (status.st_dev, status.st_ino) != entry.identity.place:
+            continue
+        if one.active:  # the file is there under its name, with other content
+            telemetry.file_truncated(one.path, entry.undelivered)
+            return
+    telemetry.bytes_lost(
+        "rotated_away",
+        entry.undelivered,
+        f"{entry.path}, read up to byte {entry.identity.end}, is gone, and what followed there",
+    )
+
+
+def _open(one: Found) -> int | None:
+    try:
+        return generation.open_log(one.path)
+    except OSError:
+        return None
