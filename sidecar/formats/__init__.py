@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.formats import cloud, gin, golang, logrus, otel, plain, slog, zap, zerolog
+from sidecar.formats import audit, cloud, gin, golang, logrus, otel, plain, slog, zap, zerolog
 
 if TYPE_CHECKING:
     from sidecar.formats.format import Dialect, Format
@@ -24,6 +24,7 @@ OBJECTS: tuple[Format, ...] = (
     gin.FORMATTER,
     zerolog.GIN_LOGGER,
     logrus.GIN_LOGRUS,
+    audit.AUDIT,
     plain.CANONICAL,
     zap.ZAP,
     zap.ZAP_BARE,
