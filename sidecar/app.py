@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, cast
 import sidecar
 from sidecar import (
     acks,
+    books,
     checkpoint,
     deadletter,
     delivery,
@@ -90,20 +91,20 @@ class App:
         self._pump_ended = asyncio.Event()
         self._schema = validation.load(config.schema)
         self._checkpoint = self._open_checkpoint()
-        saved = self._checkpoint.load() if self._checkpoint else None
+        self._books = books.Books(self._checkpoint, self.telemetry)
         table = routes.Table(config.metrics.routes)
         self.requests = durations.Requests(config.metrics, table, self.telemetry)
-        self.source: Source = sources.create(
-            config.source, self.telemetry, saved=(saved or {}).get("source"), argv=argv
-        )
+        self._books.restore(self.requests)
+        self.source: Source = sources.create(config.source, self.telemetry, saved=self._books.source, argv=argv)
         self._sinks: list[Sink] = []
         self._closing: list[Callable[[], None]] = []
         self._quarantine = self._open_quarantine()
         self.deliveries = [self._delivery(name) for name in names]
         self._tracker = acks.Tracker()
+        self._normalizer = self._make_normalizer()
         self._pump = pipeline.Pump(
             source=self.source,
-            normalizer=normalize.Normalizer(config.normalize, self._schema, service_name=config.service_name),
+            normalizer=self._normalizer,
             observer=self.requests,
             outboxes=self.deliveries,
             tracker=self._tracker,
@@ -115,6 +116,7 @@ class App:
             ),
             on_invalid=config.schema.on_invalid,
             quarantine=self._quarantine,
+            again=self._make_normalizer,
         )
         self.health = self._make_health()
         self._app_probe = (
@@ -130,6 +132,7 @@ class App:
             merger=merge.Merger(config.metrics.app_url, self.telemetry),
             telemetry=self.telemetry,
             page=self.page,
+            settle=self._books.settle,
         )
         self._say_what_is_unusual()
 
@@ -141,6 +144,11 @@ class App:
         made = checkpoint.Checkpoint(Path(self.config.state.dir) / "checkpoint.json", self.telemetry)
         made.prepare()
         return made
+
+    def _make_normalizer(self) -> normalize.Normalizer:
+        config = self.config
+        made = normalize.Normalizer(config.normalize, self._schema, service_name=config.service_name)
+        return self._books.restore_normalizer(made)
 
     def _open_quarantine(self) -> deadletter.DeadLetters | None:
         if self.config.schema.on_invalid != "quarantine":
@@ -250,7 +258,7 @@ class App:
                 outer.push_async_callback(sink.close)
             for close in self._closing:
                 outer.callback(close)
-            outer.push_async_callback(self._save)
+            outer.push_async_callback(self._books.save)
             outer.push_async_callback(self.source.close)
             return await self._work()
 
@@ -266,6 +274,13 @@ class App:
         except command.NotStartedError as error:
             self.telemetry.log.error("source_failed", str(error))
             return error.exit_code
+        self._books.open(
+            source=self.source,
+            tracker=self._tracker,
+            pump=self._pump,
+            normalizer=self._normalizer,
+            requests=self.requests,
+        )
         self.telemetry.log.info("source_started", "following", **self.source.describe())
         async with asyncio.TaskGroup() as services:
             tasks = [
@@ -366,13 +381,7 @@ class App:
             await asyncio.sleep(self.config.state.checkpoint_interval)
             for each in self.deliveries:
                 each.report()
-            await self._save()
-
-    async def _save(self) -> None:
-        if self._checkpoint is None:
-            return
-        sections = {"source": self.source.snapshot(self._tracker.watermarks)}
-        await asyncio.to_thread(self._checkpoint.save, sections)
+            await self._books.save()
 
 
 def sink_names(config: Config) -> list[str]:

@@ -65,9 +65,18 @@ def create(
     merger: merge.Merger,
     telemetry: Telemetry,
     page: Callable[[], status_page.Page],
+    settle: Callable[[], Awaitable[None]] | None = None,
 ) -> Server:
-    """Return the server, not listening yet. `protobuf` says whether scrapers may have that (native histograms)."""
-    return Server(config, _Routes(health, renderer, merger, page, protobuf=protobuf), merger, telemetry)
+    """Return the server, not listening yet. `protobuf` says whether scrapers may have that (native histograms).
+
+    `settle` returns when what was visible at its call is saved: it is awaited between what is shown and the answer.
+    """
+    routes = _Routes(health, renderer, merger, page, settle or _nothing, protobuf=protobuf)
+    return Server(config, routes, merger, telemetry)
+
+
+async def _nothing() -> None:
+    """Nothing is saved: there is nothing to wait for."""
 
 
 class Server:
@@ -123,6 +132,7 @@ class _Routes:
         renderer: exposition.Renderer,
         merger: merge.Merger,
         page: Callable[[], status_page.Page],
+        settle: Callable[[], Awaitable[None]],
         *,
         protobuf: bool,
     ) -> None:
@@ -131,11 +141,13 @@ class _Routes:
         self._protobuf = protobuf
         self._merger = merger
         self._page = page
+        self._settle = settle
 
     async def metrics(self, request: web.Request) -> web.Response:
         form = exposition.negotiate(_header(request, "Accept"), protobuf=self._protobuf)
         gzip = _takes_gzip(request)
         body = await self._renderer.render_async(form, _names(request), gzip=gzip)
+        await self._settle()
         return _metrics_answer(body, form, gzip=gzip)
 
     async def merged(self, request: web.Request) -> web.Response:
@@ -145,6 +157,7 @@ class _Routes:
             seconds=merge.deadline(request.headers.get("X-Prometheus-Scrape-Timeout-Seconds")),
             wanted=names,
         )
+        await self._settle()
         gzip = _takes_gzip(request)
         return _metrics_answer(await _gzip(body) if gzip else body, exposition.TEXT, gzip=gzip)
 
@@ -168,6 +181,7 @@ class _Routes:
 
     async def page(self, request: web.Request) -> web.Response:
         html = status_page.render(self._page(), live="pause" not in request.query)
+        await self._settle()
         return web.Response(
             text=html, content_type="text/html", headers={"Content-Security-Policy": status_page.content_policy()}
         )

@@ -44,7 +44,7 @@ LOST = (
     "dead_letter_full",
     "spool_damaged",
 )
-GAPS = ("truncated_file", "rotated_away", "deleted", "generation_cap", "read_error")
+GAPS = ("truncated_file", "rotated_away", "deleted", "generation_cap", "read_error", "restarted")
 SINK_OUTCOMES = ("sent", "refused", "dropped", "dead_lettered")
 RETRIES = (
     "timeout",
@@ -220,6 +220,7 @@ class Telemetry:
         )
         self._skew = gauge("sidecar_sink_clock_skew_seconds", "The destination's clock minus ours.", sink=sinks)
         self._saves = counter("sidecar_checkpoint_saves", "Checkpoints written.")
+        self._save_failures = counter("sidecar_checkpoint_failures", "Checkpoints that could not be written in time.")
         self._bad_checkpoints = counter(
             "sidecar_checkpoint_invalid", "Checkpoints that could not be used.", reason=INVALID_CHECKPOINTS
         )
@@ -337,6 +338,11 @@ class Telemetry:
         if reason in GAPS:
             self._gaps.labels(reason).inc()
         self.log.limited("error", "bytes_lost", reason, f"{count} bytes lost: {detail}", reason=reason, bytes=count)
+
+    def log_gap(self, reason: str, detail: str) -> None:
+        """Count a hole in the log of which nobody can say how large it is."""
+        self._gaps.labels(reason).inc()
+        self.log.limited("error", "log_gap", reason, f"lines may be missing: {detail}", reason=reason)
 
     def lag(self, unread_bytes: int, seconds: float) -> None:
         self._lag_bytes.set(unread_bytes)
@@ -485,6 +491,7 @@ class Telemetry:
         self._saves.inc()
 
     def checkpoint_failed(self, problem: str) -> None:
+        self._save_failures.inc()
         self.log.limited(
             "error", "checkpoint_failed", "", f"the checkpoint cannot be written: {problem}; trying again at the next"
         )
