@@ -6,13 +6,14 @@ import json
 import re
 import shutil
 
+import jsonschema
 import pytest
 import yaml
 
 import sidecar
 from sidecar import config
 from sidecar.injector import manifests, names, patch, policy
-from tests.support import charts, programs
+from tests.support import charts, crds, programs
 
 pytestmark = pytest.mark.e2e
 
@@ -58,6 +59,24 @@ def test_every_object_satisfies_the_schemas_of_kubernetes(rendered, version):
             checked += 1
 
     assert checked or "policy" in rendered or "monitoring.coreos.com" in rendered
+
+
+def test_every_custom_resource_satisfies_what_its_operator_reads(rendered):
+    for one in charts.objects(rendered):
+        if any(group in one["apiVersion"] for group in charts.CUSTOM):
+            jsonschema.validate(one, crds.SCHEMAS[one["kind"]])
+
+
+def test_a_self_signed_issuer_is_made_where_none_is_named():
+    text = charts.render("--set", "certificates.mode=certManager")
+
+    for kind in ("Issuer", "Certificate"):
+        jsonschema.validate(charts.only(text, kind), crds.SCHEMAS[kind])
+    issuer = charts.only(text, "Certificate")["spec"]["issuerRef"]
+    assert issuer == {"name": charts.only(text, "Issuer")["metadata"]["name"], "kind": "Issuer"}
+    annotations = charts.only(text, "MutatingWebhookConfiguration")["metadata"]["annotations"]
+    certificate = charts.only(text, "Certificate")["metadata"]
+    assert annotations["cert-manager.io/inject-ca-from"] == f"{certificate['namespace']}/{certificate['name']}"
 
 
 def test_every_object_has_the_common_labels_and_a_name_that_fits(rendered):
