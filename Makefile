@@ -37,8 +37,10 @@ format: $(VENV)/.dev ## Format the code
 bench: $(VENV)/.dev ## Measure speed and memory beside their budgets
 	$(BIN)/python -m tests.bench
 
-generate: $(VENV)/.dev ## Write what is generated: configuration schema and README tables
+generate: $(VENV)/.dev ## Write what is generated: schemas, README tables, the chart's values, policies, the dashboard
 	$(BIN)/python -m tools.generate
+	$(BIN)/python -m tools.chart
+	$(BIN)/python -m tools.dashboard
 
 LOCK := uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --quiet --python-version 3.11
 

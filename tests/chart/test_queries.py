@@ -120,7 +120,7 @@ def test_a_query_for_something_else_would_be_noticed(metrics):
 
 
 def test_the_dashboard_is_what_would_be_written_now():
-    """If this fails: python -m tools.dashboard"""
+    """If this fails: make generate"""
     assert dashboard.OUT.read_text(encoding="utf-8") == dashboard.text()
 
 

@@ -35,7 +35,7 @@ def _errors(values):
 
 @pytest.mark.parametrize("path", chart.files(), ids=lambda path: path.name)
 def test_every_generated_file_is_what_would_be_generated_now(path):
-    """If this fails: python -m tools.chart"""
+    """If this fails: make generate"""
     assert path.read_text(encoding="utf-8") == chart.files()[path]
 
 
