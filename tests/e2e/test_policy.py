@@ -22,7 +22,7 @@ from sidecar.injector.settings import Config
 from tests.property.test_injector import POD
 from tests.support import pods
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("admission")]
 
 SOURCES = Path(__file__).parent / "admission"
 

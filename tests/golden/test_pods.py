@@ -164,10 +164,11 @@ def test_the_status_is_sorted_json(case):
     assert set(status["volumes"]) <= present
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("version", VERSIONS)
 def test_kubernetes_takes_every_pod(version):
     """Strictly: a field that the schema does not know is an error. Fields younger than the version are left out."""
-    validator = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is a dependency of development")
+    import kubernetes_validate as validator  # noqa: PLC0415  among the programs of the slow suites
 
     for case in INJECTED:
         pod = pods.apply(case.pod, case.plan().patch)
