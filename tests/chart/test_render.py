@@ -309,6 +309,31 @@ def test_every_sidecar_is_found_by_the_name_of_its_port():
     assert monitors[0]["spec"]["namespaceSelector"] == {"any": True}
 
 
+@pytest.mark.parametrize(
+    ("found", "job"),
+    [
+        ({"controller_kind": "ReplicaSet", "controller_name": "orders-7d4b9c8f6d"}, "orders"),
+        ({"controller_kind": "StatefulSet", "controller_name": "orders-service"}, "orders-service"),
+        ({"controller_kind": "ReplicaSet", "controller_name": "x-1", "label_app": "orders"}, "orders"),
+        ({"label_app": "x", "label_app_kubernetes_io_name": "orders"}, "orders"),
+        ({}, "platform/gin-sidecar-sidecars"),
+    ],
+    ids=["deployment", "statefulset", "app", "name", "nothing"],
+)
+def test_the_job_of_a_sidecar_is_the_name_of_its_service(found, job):
+    """As Prometheus relabels: values joined by ;, the whole must match, the first group replaces."""
+    monitors = charts.of_kind(charts.render("--set", "podMonitor.enabled=true"), "PodMonitor")
+    labels = {f"__meta_kubernetes_pod_{name}": value for name, value in found.items()}
+    labels["job"] = "platform/gin-sidecar-sidecars"
+
+    for rule in monitors[0]["spec"]["podMetricsEndpoints"][0]["relabelings"]:
+        joined = ";".join(labels.get(name, "") for name in rule["sourceLabels"])
+        if match := re.fullmatch(rule["regex"], joined):
+            labels[rule["targetLabel"]] = match[1]
+
+    assert labels["job"] == job
+
+
 # the policy
 
 

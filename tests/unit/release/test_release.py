@@ -158,6 +158,13 @@ def test_what_audit_records_share_with_all_logs_is_declared_alike():
     assert set(STRUCTURED["required"]) <= set(AUDIT["required"])
 
 
+def test_the_schema_knows_every_environment_and_every_action():
+    properties = AUDIT["properties"]
+
+    assert properties["environment"]["enum"] == [*tagplan.ENVIRONMENTS]
+    assert {*release._ACTIONS.values()} <= {*properties["action"]["enum"]}
+
+
 @pytest.mark.parametrize(
     ("change", "keyword"),
     [
