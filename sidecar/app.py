@@ -378,7 +378,7 @@ class App:
     async def _keep_books(self) -> None:
         """Save the checkpoint and set the gauges, again and again."""
         while True:
-            await asyncio.sleep(self.config.state.checkpoint_interval)
+            await asyncio.sleep(self._books.pause(self.config.state.checkpoint_interval))
             for each in self.deliveries:
                 each.report()
             await self._books.save()

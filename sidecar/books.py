@@ -15,6 +15,7 @@ each request), `slices` (likewise → what changes with each slice of time).
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 from sidecar.errors import StateError
@@ -43,6 +44,7 @@ class Books:
         self._saved: Mapping[str, Any] = (checkpoint.load() if checkpoint is not None else None) or {}
         self._lock = asyncio.Lock()
         self._taken = 0  # snapshots, as a clock
+        self._cost = 0.0  # seconds of CPU that the last save took in its thread
         self._writing: asyncio.Future[bool] | None = None
         self._parts: tuple[Source, Tracker, Pump, Normalizer, Requests] | None = None
 
@@ -109,6 +111,10 @@ class Books:
         except TimeoutError:
             self._telemetry.checkpoint_failed(f"a scrape was answered after {_PATIENCE:.0f} s without it")
 
+    def pause(self, interval: float) -> float:
+        """Return how long to wait before the next save: longer than asked where saves would take 5 % of a core."""
+        return max(interval, 20 * self._cost)
+
     async def save(self) -> None:
         """Save what changed."""
         if self._checkpoint is not None and self._parts is not None:
@@ -126,32 +132,38 @@ class Books:
             if self._parts[2].broken:
                 return  # what was saved last is exact; what is here is not
             loop = asyncio.get_running_loop()
-            sections, entries = self._snapshot()
+            write = self._snapshot(self._checkpoint)
             self._taken += 1
-            self._writing = loop.run_in_executor(None, self._checkpoint.note, sections, entries)
+            self._writing = loop.run_in_executor(None, write)
             await asyncio.shield(self._writing)
 
-    def _snapshot(self) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-        """Return everything of this moment: whole sections, and the entries that changed since the last snapshot.
-
-        10 ms when 400 label sets have changed.
-        """
+    def _snapshot(self, checkpoint: Checkpoint) -> Callable[[], bool]:
+        """Take everything of this moment; return what encodes and writes it, in a thread."""
         assert self._parts is not None
         source, tracker, pump, normalizer, requests = self._parts
-        changed = requests.changed()
-        series, slices = {}, {}
-        for name, one in changed.pop("series").items():
-            series[name] = {key: value for key, value in one.items() if key not in _SLICES}
-            if "past" in one:
-                slices[name] = {key: one[key] for key in _SLICES}
+        take = requests.take()
+        counters = self._telemetry.snapshot()
         sections = {
             "source": source.snapshot(tracker.watermarks),
             "observed": pump.snapshot(),
             "normalizer": normalizer.save(),
             "routes": requests.templates(),
-            "requests": changed,
         }
-        return sections, {"counters": self._telemetry.snapshot(), "series": series, "slices": slices}
+
+        def write() -> bool:
+            began = time.thread_time()
+            changed = take()
+            series, slices = {}, {}
+            for name, one in changed.pop("series").items():
+                series[name] = {key: value for key, value in one.items() if key not in _SLICES}
+                if "past" in one:
+                    slices[name] = {key: one[key] for key in _SLICES}
+            entries = {"counters": counters, "series": series, "slices": slices}
+            done = checkpoint.note({**sections, "requests": changed}, entries)
+            self._cost = time.thread_time() - began
+            return done
+
+        return write
 
 
 def _place(snapshot: Mapping[str, Any]) -> list[tuple[object, object]]:

@@ -204,12 +204,15 @@ class Requests:
 
     def changed(self) -> dict[str, Any]:
         """Return what changed since the last call; `merge` adds it to a snapshot."""
-        changed = {}
+        return self.take()()
+
+    def take(self) -> Callable[[], dict[str, Any]]:
+        """Return what gives what `changed` would return now, in any thread: a tenth of the work is done here."""
+        frozen = [one.frozen() for one in self._changed]
         for one in self._changed:
-            changed[_name(one)] = one.save(whole=one.turned)
             one.turned = False
         self._changed.clear()
-        return self._saved(changed)
+        return lambda: self._saved({_name(one): one.save(whole=one.turned) for one in frozen})
 
     def _saved(self, states: dict[str, dict[str, Any]]) -> dict[str, Any]:
         return {

@@ -187,6 +187,15 @@ class Series:
         self._window = self._quantiles = None
         self.turned = True
 
+    def frozen(self) -> Series:
+        """Return a copy that stays as it is, to be saved in another thread. It cannot do anything else."""
+        one = object.__new__(Series)
+        one.method, one.path, one.created, one.sum_ms = self.method, self.path, self.created, self.sum_ms
+        one.cells, one.statuses, one.turned = self.cells.copy(), self.statuses.copy(), self.turned
+        one._number, one._current = self._number, self._current.copy()
+        one._closed, one._past, one._schema = self._closed.copy(), self._past, self._schema
+        return one
+
     def save(self, *, whole: bool = True) -> dict[str, Any]:
         """Return everything but the exemplars as plain JSON; not `whole`: without what changes once a slice."""
         state = {

@@ -47,6 +47,12 @@ class Sketch:
         """Return the buckets and how many each holds, as two lists."""
         return [list(self.counts), list(self.counts.values())]
 
+    def copy(self) -> Sketch:
+        """Return a sketch of the same values."""
+        one = Sketch()
+        one.counts, one.zeros, one.n, one.low, one.high = self.counts.copy(), self.zeros, self.n, self.low, self.high
+        return one
+
     def add(self, other: Sketch | Packed) -> None:
         """Merge another sketch into this one."""
         if not other.n:
