@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sidecar.injector import issue, x509
+from sidecar.injector import certificates, issue, x509
 from tests.support import charts
 
 NOW = datetime(2026, 11, 25, 4, 0, tzinfo=UTC)
@@ -321,3 +321,18 @@ def test_the_job_of_the_chart_calls_the_command_as_it_is():
     for name in ("namespace", "service", "secret", "webhook", "days"):
         assert f"- --{name}=" in text
     assert "sidecar.injector.issue" in text
+
+
+def test_the_webhook_takes_what_was_issued_and_knows_when_it_ends(tmp_path):
+    cluster = Cluster()
+    now = _now().replace(microsecond=0)
+    issue.run(WANTED, cluster, now)
+    for name in ("tls.crt", "tls.key"):
+        (tmp_path / name).write_text(cluster.text(name))
+    taken = certificates.Certificates(str(tmp_path / "tls.crt"), str(tmp_path / "tls.key"))
+
+    taken.refresh()
+
+    assert taken.ready
+    assert taken.problem == ""
+    assert taken.not_after == (now + timedelta(days=WANTED.days)).timestamp()
