@@ -51,6 +51,28 @@ OWN = {
     "sinks.loki.cert_file": TEXT.filter(bool),
     "sinks.loki.key_file": TEXT.filter(bool),
     "sinks.loki.labels": st.dictionaries(NAMES, TEXT, max_size=4),
+    "injector.listen": st.sampled_from(["0.0.0.0:10250", "127.0.0.1:1", "[::]:443"]),
+    "injector.http": st.sampled_from(["0.0.0.0:9180", "127.0.0.1:2"]),
+    "injector.cert_file": TEXT.filter(bool),
+    "injector.key_file": TEXT.filter(bool),
+    "injector.image": st.sampled_from(["gin-sidecar:v1.2.0", "ghcr.io/a/b@sha256:" + "0" * 64]),
+    "injector.kubernetes_version": st.sampled_from(["1.29", "1.33"]),
+    "injector.excluded_namespaces": st.lists(st.sampled_from(["kube-system", "a", "b-c"]), unique=True),
+    "injector.defaults.log_path": st.sampled_from(["/var/log/shop/shop.log", "/logs/a"]),
+    "injector.defaults.cpu_request": st.sampled_from(["25m", "1", "0.5"]),
+    "injector.defaults.memory_request": st.sampled_from(["64Mi", "100M"]),
+    "injector.defaults.memory_limit": st.sampled_from(["128Mi", "1Gi"]),
+    "injector.defaults.ephemeral_request": st.sampled_from(["64Mi", "100M"]),
+    "injector.defaults.ephemeral_limit": st.sampled_from(["512Mi", "1Gi"]),
+    "injector.defaults.state_size": st.sampled_from(["256Mi", "1Gi"]),
+    "injector.defaults.environment": NAMES,
+    "injector.defaults.loki_url": URLS,
+    "injector.defaults.loki_tenant_id": st.just("team-a"),
+    "injector.defaults.loki_labels": st.dictionaries(NAMES, NAMES, max_size=3),
+    "injector.defaults.loki_secret": st.just("loki-credentials"),
+    "injector.defaults.app_health_url": st.just("http://127.0.0.1:8080/healthz"),
+    "injector.defaults.app_metrics_url": st.just("http://127.0.0.1:8080/metrics"),
+    "injector.defaults.settings": st.sampled_from([{"normalize.timezone": "Europe/Berlin"}, {}]),
 }
 # What must stand beside an option for the whole to make sense.
 BESIDE = {
@@ -61,6 +83,10 @@ BESIDE = {
     "sinks.loki.when_full": {"state.dir": "/x"},
     "sinks.loki.cert_file": {"sinks.loki.key_file": "/x"},
     "sinks.loki.key_file": {"sinks.loki.cert_file": "/x"},
+    "injector.cert_file": {"injector.key_file": "/x"},
+    "injector.key_file": {"injector.cert_file": "/x"},
+    "injector.defaults.log_mode": {"injector.defaults.log_path": "/logs/a"},
+    "injector.defaults.readiness_probe": {"injector.defaults.app_health_url": "http://127.0.0.1:8080/healthz"},
 }
 
 
