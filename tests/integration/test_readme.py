@@ -41,7 +41,7 @@ def _block(language, number):
 def test_every_command_is_known_to_this_test():
     verbs = sorted({row.split("sidecar ", 1)[1].split()[0] for row in COMMANDS})
 
-    assert verbs == ["check", "explain", "replay", "run", "validate"]
+    assert verbs == ["check", "explain", "inject", "replay", "run", "validate"]
 
 
 def test_the_two_commands_are_what_the_gate_runs():
@@ -73,6 +73,7 @@ def place(tmp_path):
     service.chmod(service.stat().st_mode | stat.S_IXUSR)
     (tmp_path / "app.log").write_bytes(b"\n".join(lines.canonical(5)) + b"\n")
     (tmp_path / "sidecar.yaml").write_text(_block("yaml", 0))
+    (tmp_path / "deployment.yaml").write_bytes((ROOT / "examples" / "plain" / "shop.yaml").read_bytes())
     letters = tmp_path / "dead-letter"
     letters.mkdir()
     record = {"timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}Z", "level": "info", "service_name": "orders"}
@@ -118,6 +119,9 @@ async def test_each_command_works(command, place):
         if "loki" in command and "replay" not in command:
             assert loki.count(service_name="orders") == 6
             return
+    if "inject" in command:
+        out = (place / "injected.yaml").read_bytes()
+        assert b"name: gin-sidecar\n" in out
     assert out
 
 
