@@ -13,16 +13,27 @@ _PORT = (
     "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9][0-9]|6[0-4][0-9][0-9][0-9]|[1-5][0-9][0-9][0-9][0-9]"
     "|[1-9][0-9]?[0-9]?[0-9]?)"
 )
+_H = "[0-9a-fA-F]{1,4}"
+_IPV6 = "|".join(
+    [
+        f"({_H}:){{7}}{_H}",
+        f"({_H}:){{1,7}}:",
+        *(f"({_H}:){{1,{left}}}(:{_H}){{1,{7 - left}}}" for left in range(6, 0, -1)),
+        f":((:{_H}){{1,7}}|:)",
+    ]
+)
 _LABEL = "[a-zA-Z_][a-zA-Z0-9_]*"
 _LABEL_VALUE = "[A-Za-z0-9_./:@+-]+"
 _DIRECTORY = "/[A-Za-z0-9._@%+~-]+"
 
 DNS_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 LOG_PATH = f"({_DIRECTORY})+{_DIRECTORY}"
-SERVICE_NAME = r"[^\x00-\x20\x7f]([^\x00-\x1f\x7f]{0,126}[^\x00-\x20\x7f])?"
+# Not blank: Python's idea of white space, which the sidecar asks, spelled out for RE2.
+_BLANK = r"\x00-\x20\x7f-\xa0" + "\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+SERVICE_NAME = rf"[^{_BLANK}]([^\x00-\x1f\x7f]{{0,126}}[^{_BLANK}])?"
 QUANTITY = r"[0-9]{1,12}(\.[0-9]{1,3})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?"
 LOKI_LABELS = f"({_LABEL}={_LABEL_VALUE}(,{_LABEL}={_LABEL_VALUE})*)?"
-URL = rf"https?://([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(:{_PORT})?(/[^\x00-\x20\x7f]*)?"
+URL = rf"https?://([A-Za-z0-9._-]+|\[({_IPV6})\])(:{_PORT})?(/[!-~]*)?"
 VERSION = r"v?1\.[0-9]{1,3}(\.[0-9]{1,3})?([-+][0-9A-Za-z.+-]*)?"
 
 # In millionths: a quantity has at most three decimals, and the smallest unit is a thousandth.

@@ -32,6 +32,7 @@ _OWN = (
     "metrics.app_url",
 )
 _LOKI = ("sinks.loki.url", "sinks.loki.tenant_id", "sinks.loki.labels", "sinks.loki.spool_max_bytes")
+_PUSH_PATH = "/loki/api/v1/push"
 _SECRETS = ("sinks.loki.username", "sinks.loki.password", "sinks.loki.bearer_token")
 
 
@@ -180,6 +181,8 @@ def _defaults(
     for name in ("loki_url", "app_health_url", "app_metrics_url"):
         if value(name) and not grammar.matches(grammar.URL, value(name)):
             yield flaw('expected a URL such as "http://host:3100", without credentials', name)
+    if "?" in value("loki_url") or "#" in value("loki_url") or value("loki_url").endswith(_PUSH_PATH):
+        yield flaw(f"expected the base URL: {_PUSH_PATH} is added", "loki_url")
     if value("log_path") and not grammar.log_path(value("log_path")):
         yield flaw("expected an absolute path of a file within a directory of its own", "log_path")
     if not grammar.loki_labels(labels(value("loki_labels"))):

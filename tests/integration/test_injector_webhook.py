@@ -10,7 +10,6 @@ import signal
 import ssl
 import sys
 from datetime import UTC, datetime, timedelta
-
 from typing import TYPE_CHECKING
 
 import aiohttp
