@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import glob
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.errors import ConfigError, Problem
 from sidecar.options import Duration, Size, option
-from sidecar.sources import command, cri, file, stdin
+from sidecar.sources import command, cri, fifo, file, kubernetes, stdin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -93,6 +94,7 @@ class Request:
     telemetry: Telemetry
     saved: Mapping[str, Any] | None  # what `snapshot` returned in an earlier life
     argv: Sequence[str]  # COMMAND and its arguments
+    environ: Mapping[str, str]  # where the pod's identity and the API server's address are
 
 
 def _file(asked: Request) -> Source:
@@ -118,6 +120,35 @@ def _cri(asked: Request) -> Source:
     return cri.Cri(path, container, asked.telemetry, start_at=asked.config.start_at, saved=asked.saved)
 
 
+def _fifo(asked: Request) -> Source:
+    if not asked.config.path:
+        raise _problem("source.path", "expected the path of the named pipe: source.kind is fifo")
+    return fifo.Fifo(asked.config.path, asked.telemetry)
+
+
+def _kubernetes(asked: Request) -> Source:
+    container = asked.config.container
+    problems = [
+        Problem(name, "expected the name that the downward API gives: source.kind is kubernetes")
+        for name in ("POD_NAME", "POD_NAMESPACE")
+        if not asked.environ.get(name)
+    ]
+    if not container:
+        problems.append(Problem("source.container", "expected the name of a container of the pod"))
+    if container == cri.OWN_CONTAINER:
+        problems.append(Problem("source.container", f"expected another container: {container} is the sidecar's own"))
+    if problems:
+        raise ConfigError(problems)
+    return kubernetes.create(
+        asked.environ,
+        container,
+        asked.telemetry,
+        max_line_bytes=asked.config.max_line_bytes,
+        start_at=asked.config.start_at,
+        saved=asked.saved,
+    )
+
+
 def _command(asked: Request) -> Source:
     if not asked.argv:
         raise _problem("source.kind", "command needs a COMMAND behind --")
@@ -128,14 +159,21 @@ SOURCES: dict[str, Callable[[Request], Source]] = {
     "stdin": lambda asked: stdin.create(asked.telemetry, saved=asked.saved),
     "file": _file,
     "cri": _cri,
+    "fifo": _fifo,
+    "kubernetes": _kubernetes,
     "command": _command,
 }
 
 
 def create(
-    config: Config, telemetry: Telemetry, *, saved: Mapping[str, Any] | None = None, argv: Sequence[str] = ()
+    config: Config,
+    telemetry: Telemetry,
+    *,
+    saved: Mapping[str, Any] | None = None,
+    argv: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
 ) -> Source:
-    """Return the source of `config.kind`, not yet started.
+    """Return the source of `config.kind`, not yet started. `environ`: the process's own unless given.
 
     Raises ConfigError where the configuration does not suffice, SourceError where the input can never be read.
     """
@@ -144,7 +182,7 @@ def create(
         raise _problem(
             "source.kind", f'"{config.kind}" is not in this version: expected one of {", ".join(sorted(SOURCES))}'
         )
-    return make(Request(config, telemetry, saved, argv))
+    return make(Request(config, telemetry, saved, argv, os.environ if environ is None else environ))
 
 
 def _problem(origin: str, text: str) -> ConfigError:

@@ -14,7 +14,7 @@ from sidecar.sources import command, cri, file
 # Modules beside the sources that are nouns they share.
 SHARED = {
     *("__init__", "generation", "gzipped", "known", "pipe", "podlog", "podresume", "polling"),
-    *("resume", "siblings", "succession"),
+    *("resume", "siblings", "succession", "kubeapi", "seen", "stamped"),
 }
 
 
@@ -34,10 +34,29 @@ def test_each_kind_makes_its_source():
     assert isinstance(made(kind="command", argv=["app"]), command.Command)
 
 
-@pytest.mark.parametrize("kind", ["fifo", "kubernetes"])
-def test_a_kind_that_is_not_there_is_named_with_those_that_are(kind):
-    with pytest.raises(ConfigError, match=rf'source\.kind: "{kind}" is not in this version.*command, cri, .*file, .*stdin'):
-        made(kind=kind)
+def test_a_kind_that_is_not_there_is_named_with_those_that_are():
+    with pytest.raises(
+        ConfigError, match=r'source\.kind: "pigeon" is not in this version.*command, cri, fifo, file, .*stdin'
+    ):
+        made(kind="pigeon")
+
+
+def test_a_fifo_needs_a_path():
+    with pytest.raises(ConfigError, match=r"source\.path: expected the path of the named pipe"):
+        made(kind="fifo")
+
+
+def test_kubernetes_needs_to_know_the_pod_and_the_container():
+    """All that is missing is said at once."""
+    with pytest.raises(ConfigError, match=r"(?s)POD_NAME: .*POD_NAMESPACE: .*source\.container: ") as raised:
+        made(kind="kubernetes")
+
+    assert len(raised.value.problems) == 3
+
+
+def test_the_sidecars_own_container_is_refused():
+    with pytest.raises(ConfigError, match=r"source\.container: expected another container"):
+        made(kind="kubernetes", container="gin-sidecar")
 
 
 def test_a_file_needs_a_path():

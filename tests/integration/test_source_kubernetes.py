@@ -1,0 +1,521 @@
+"""A container's log through the Kubernetes API, against a fake one that does what the real one does to its clients."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+
+from sidecar import telemetry
+from sidecar.errors import SourceError
+from sidecar.model import Position
+from sidecar.sources import kubeapi, kubernetes
+from tests.contracts.source_contract import SourceContract, Subject
+from tests.support.fake_kubernetes import SECOND, FakeKubernetes, Fault
+from tests.support.reading import Reader
+
+HURRY = kubernetes.Pace(first_retry=0.002, last_retry=0.01, poll=0.002, last_poll=0.005, probe=60.0)
+WRAPPING = len("2026-11-25T00:00:00.000000000Z stdout F ")
+
+
+class Followed:
+    """Makes sources that follow one fake; their telemetry is one."""
+
+    def __init__(self, fake, **options):
+        self.fake = fake
+        self.options = {"max_line_bytes": 1 << 20, "pace": HURRY, **options}
+        self.said = io.StringIO()
+        self.telemetry = telemetry.Telemetry(log=telemetry.Log(self.said))
+
+    def source(self, saved=None):
+        api = kubeapi.Api(self.fake.environ, "shop", "web-0", account=str(self.fake.account))
+        return kubernetes.Kubernetes(api, "shop/web-0/6f1c/app", "app", self.telemetry, saved=saved, **self.options)
+
+    @asynccontextmanager
+    async def reading(self, saved=None):
+        source = self.source(saved)
+        try:
+            await source.start()
+            yield Reader(source)
+        finally:
+            await source.close()
+
+    def counted(self, name, **labels):
+        return self.telemetry.registry.get_sample_value(name, labels)
+
+    @property
+    def gaps(self):
+        return {
+            reason: count
+            for reason in telemetry.GAPS
+            if (count := self.counted("sidecar_log_gaps_total", reason=reason))
+        }
+
+
+@pytest.fixture
+async def fake(tmp_path):
+    async with FakeKubernetes(tmp_path) as made:
+        yield made
+
+
+def contents(reader):
+    """The application's lines, without what the runtime put before them."""
+    return [line[WRAPPING:] for line in reader.data.split(b"\n") if line]
+
+
+async def expect(reader, *lines):
+    """Read until so many lines came in all, and compare them."""
+    async with asyncio.timeout(10):
+        while len(contents(reader)) < len(lines):
+            assert await reader.once() is not None
+    assert contents(reader) == list(lines)
+
+
+async def nothing_more(reader, times=3):
+    have = reader.data
+    for _ in range(times):
+        await reader.once(0.01)
+    assert reader.data == have
+
+
+class Unwrapped:
+    """A source whose lines are the application's: what the runtime's wrapping adds is taken off data and positions."""
+
+    def __init__(self, source):
+        self._source = source
+        self._offsets = {}  # ours → the source's, at each end of a line
+        self._wrapped = 0
+        self._ours = 0
+        self._fresh = True
+
+    def __getattr__(self, name):
+        return getattr(self._source, name)
+
+    async def read(self, wait):
+        chunk = await self._source.read(wait)
+        if chunk is None:
+            return None
+        if self._fresh and chunk.data:
+            self._fresh = False
+        out = bytearray()
+        start = self._ours
+        for line in chunk.data.splitlines(keepends=True):
+            text = line[WRAPPING:]
+            out += text
+            self._wrapped = chunk.start.offset + 0
+            self._ours += len(text)
+        end = chunk.start.offset
+        ours = start
+        for line in chunk.data.splitlines(keepends=True):
+            end += len(line)
+            ours += len(line) - WRAPPING
+            self._offsets[ours] = end
+        return type(chunk)(
+            bytes(out), Position(chunk.start.log, start), chunk.stream, end_of_log=chunk.end_of_log, final=chunk.final
+        )
+
+    def unread(self):
+        return self._source.unread()
+
+    def snapshot(self, delivered):
+        return self._source.snapshot(
+            {log: Position(log, self._offsets[position.offset]) for log, position in delivered.items()}
+        )
+
+
+class TestContract(SourceContract):
+    @pytest.fixture(autouse=True)
+    def _directory(self, tmp_path):
+        self.directory = tmp_path
+
+    @asynccontextmanager
+    async def opened(self, content=b""):
+        async with FakeKubernetes(self.directory) as fake:
+            followed = Followed(fake)
+            if content:
+                fake.write(content)
+            source = Unwrapped(followed.source())
+            try:
+                await source.start()
+                yield Subject(source, fake.write, again=lambda saved: Unwrapped(followed.source(saved)))
+            finally:
+                await source.close()
+
+    async def test_unread_is_what_waits_and_nothing_once_it_is_read(self):
+        """What waits in the node's file is nothing that the API tells."""
+        async with self.opened() as subject:
+            subject.write(b"line\n")
+            await Reader(subject.source).expect(b"line\n")
+
+            assert subject.source.unread() == 0
+
+
+async def test_lines_come_in_the_runtimes_form_with_the_time_the_api_gave(fake):
+    fake.write(b"hello\n", ns=1_700_000_000 * SECOND + 5)
+    async with Followed(fake).reading() as reader:
+        await expect(reader, b"hello")
+
+        assert reader.data == b"2023-11-14T22:13:20.000000005Z stdout F hello\n"
+        assert fake.requests == [{"container": "app", "timestamps": "true", "follow": "true"}]
+
+
+# H05: reconnecting in the second that is being written
+
+
+@pytest.mark.parametrize("split", range(7))
+async def test_h05_a_reconnect_within_a_second_repeats_and_loses_nothing(fake, split):
+    """Equal lines, equal times, times out of order."""
+    second = 1_700_000_000 * SECOND
+    rows = [(b"a", 5), (b"a", 5), (b"b", 5), (b"late", -400_000_000), (b"a", 5), (b"c", 1), (b"a", 900_000_000)]
+    followed = Followed(fake)
+    async with followed.reading() as reader:
+        for number, (line, ns) in enumerate(rows):
+            if number == split:
+                await expect(reader, *[row[0] for row in rows[:split]])
+                fake.cut()
+            fake.write(line + b"\n", ns=second + ns)
+        await expect(reader, *[row[0] for row in rows])
+        await nothing_more(reader)
+        assert followed.gaps == {}
+
+
+async def test_h05_a_line_that_was_cut_in_the_middle_comes_whole_and_once(fake):
+    followed = Followed(fake)
+    async with followed.reading() as reader:
+        fake.write(b"one\ntwo is ")
+        await expect(reader, b"one")
+        fake.abort()
+        fake.write(b"long\n")
+        await expect(reader, b"one", b"two is long")
+        await nothing_more(reader)
+        assert followed.gaps == {}
+
+
+# H06: what the API does to its clients
+
+
+@pytest.mark.parametrize("end", ["cut", "abort"])
+async def test_h06_a_stream_that_ends_is_no_end_while_the_container_runs(fake, end):
+    followed = Followed(fake)
+    async with followed.reading() as reader:
+        for number in range(5):
+            fake.write(b"line %d\n" % number)
+            await expect(reader, *[b"line %d" % each for each in range(number + 1)])
+            getattr(fake, end)()
+        await nothing_more(reader)
+        assert reader.ended == []
+        assert followed.gaps == {}
+
+
+async def test_h06_the_token_is_read_again_for_each_connection(fake):
+    async with Followed(fake).reading() as reader:
+        fake.write(b"one\n")
+        await expect(reader, b"one")
+        fake.set_token("second")
+        fake.cut()
+        fake.write(b"two\n")
+        await expect(reader, b"one", b"two")
+        assert reader.source.attached
+
+
+async def test_h06_a_refused_token_is_said_and_tried_again(fake):
+    followed = Followed(fake)
+    fake.set_token("second", file=False)
+    async with followed.reading() as reader:
+        await nothing_more(reader)
+        assert not reader.source.attached
+        assert "does not accept the service account's token" in followed.said.getvalue()
+        fake.set_token("second")
+        fake.write(b"one\n")
+        await expect(reader, b"one")
+        assert reader.source.attached
+
+
+async def test_h06_forbidden_names_the_role_that_is_missing_and_is_tried_again(fake):
+    fake.logs_forbidden = True
+    followed = Followed(fake)
+    async with followed.reading() as reader:
+        await nothing_more(reader)
+        assert not reader.source.attached
+        assert 'may not get \\"pods/log\\" in namespace \\"shop\\"' in followed.said.getvalue()
+        assert "resources [pods, pods/log], verbs [get]" in followed.said.getvalue()
+        fake.logs_forbidden = False
+        fake.write(b"one\n")
+        await expect(reader, b"one")
+
+
+async def test_without_the_pods_status_the_log_is_followed_all_the_same(fake):
+    fake.pods_forbidden = True
+    followed = Followed(fake)
+    fake.write(b"one\n")
+    async with followed.reading() as reader:
+        await expect(reader, b"one")
+        fake.cut()
+        fake.write(b"two\n")
+        await expect(reader, b"one", b"two")
+        assert reader.source.attached
+        assert "following without the pod's status" in followed.said.getvalue()
+        assert followed.gaps == {}
+
+
+async def test_h06_too_many_requests_waits_as_long_as_the_api_asks(fake):
+    fake.faults = [Fault(429, "slow down", {"Retry-After": "1"})]
+    fake.write(b"one\n")
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    async with Followed(fake).reading() as reader:
+        await expect(reader, b"one")
+        assert loop.time() - begin >= 1.0
+
+
+@pytest.mark.parametrize("status", [404, 410, 500, 503, 400])
+async def test_any_other_refusal_is_tried_again(fake, status):
+    followed = Followed(fake)
+    fake.faults = [Fault(status, "container not found"), Fault(status, "gone")]
+    fake.write(b"one\n")
+    async with followed.reading() as reader:
+        await expect(reader, b"one")
+        assert followed.gaps == {}
+
+
+async def test_a_container_that_is_being_created_is_waited_for_in_silence(fake):
+    fake.creating = True
+    followed = Followed(fake)
+    async with followed.reading() as reader:
+        await nothing_more(reader)
+        assert reader.source.attached
+        assert followed.said.getvalue() == ""
+        fake.creating = False
+        fake.write(b"one\n")
+        await expect(reader, b"one")
+
+
+# H07: restarts
+
+
+async def test_a_restart_drains_the_dead_instance_and_then_follows_the_new_one(fake):
+    followed = Followed(fake)
+    async with followed.reading() as reader:
+        fake.write(b"one\n")
+        await expect(reader, b"one")
+        fake.abort()
+        fake.write(b"last words\n")
+        fake.restart()
+        fake.write(b"first words\n")
+        await expect(reader, b"one", b"last words", b"first words")
+        assert reader.ended == ["app#1"]
+        assert set(reader.logs) == {"app#1", "app#2"}
+        assert followed.gaps == {}
+
+
+async def test_h07_a_dead_instance_is_not_repeated_during_back_off(fake):
+    followed = Followed(fake)
+    async with followed.reading() as reader:
+        fake.write(b"one\ntwo\n")
+        await expect(reader, b"one", b"two")
+        fake.back_off()
+        await reader.ends("app#1")
+        asked = len(fake.requests)
+        await nothing_more(reader, 5)
+        assert len(fake.requests) == asked, "nothing is asked for that is known"
+        fake.restart()
+        fake.write(b"one\n")
+        await expect(reader, b"one", b"two", b"one")
+        assert followed.gaps == {}
+
+
+async def test_an_unfinished_last_line_comes_with_the_end_of_its_log(fake):
+    async with Followed(fake).reading() as reader:
+        fake.write(b"one\nlast wor")
+        fake.die()
+        await expect(reader, b"one", b"last wor")
+        assert reader.ended == ["app#1"]
+
+
+async def test_instances_that_come_and_go_unseen_are_gaps(fake):
+    followed = Followed(fake)
+    async with followed.reading() as reader:
+        fake.write(b"zero\n")
+        await expect(reader, b"zero")
+        for number in range(1, 4):
+            fake.restart()
+            fake.write(b"%d\n" % number)
+        await expect(reader, b"zero", b"2", b"3")
+        assert followed.gaps["restarted"] >= 1
+
+
+async def test_a_dead_instance_whose_log_is_removed_is_a_gap(fake):
+    followed = Followed(fake)
+    async with followed.reading() as reader:
+        fake.write(b"one\n")
+        await expect(reader, b"one")
+        fake.current.removed = True
+        fake.restart()
+        fake.write(b"two\n")
+        await expect(reader, b"one", b"two")
+        assert followed.gaps == {"restarted": 1}
+
+
+# H08: rotations
+
+
+async def test_h08_a_rotation_while_disconnected_is_counted(fake):
+    followed = Followed(fake)
+    async with followed.reading() as reader:
+        fake.write(b"one\ntwo\n")
+        await expect(reader, b"one", b"two")
+        fake.abort()
+        fake.write(b"lost\n")
+        fake.rotate()
+        fake.write(b"three\n")
+        await expect(reader, b"one", b"two", b"three")
+        assert followed.gaps == {"rotated_away": 1}
+        assert reader.ended == ["app#1"], "positions behind a gap are of another log"
+        fake.cut()
+        fake.write(b"four\n")
+        await expect(reader, b"one", b"two", b"three", b"four")
+        assert followed.gaps == {"rotated_away": 1}
+
+
+async def test_a_rotation_while_connected_is_none(fake):
+    followed = Followed(fake)
+    async with followed.reading() as reader:
+        for number in range(4):
+            fake.write(b"%d\n" % number)
+            await expect(reader, *[b"%d" % each for each in range(number + 1)])
+            fake.rotate()
+        assert followed.gaps == {}
+
+
+async def test_a_stalled_stream_is_noticed(fake):
+    """Kubelets before 1.29 stop following at a rotation and keep the connection."""
+    fake.blind_after = 1
+    followed = Followed(fake, pace=kubernetes.Pace(first_retry=0.002, poll=0.002, probe=0.02))
+    async with followed.reading() as reader:
+        fake.write(b"one\n")
+        await expect(reader, b"one")
+        fake.write(b"two\n")
+        await nothing_more(reader, 1)
+        async with asyncio.timeout(10):
+            while "the stream has stalled" not in followed.said.getvalue():
+                await reader.once(0.01)
+        fake.blind_after = None
+        await expect(reader, b"one", b"two")
+
+
+# starting and stopping
+
+
+async def test_the_end_is_where_start_at_end_begins(fake):
+    fake.write(b"old\n")
+    followed = Followed(fake, start_at="end")
+    async with followed.reading() as reader:
+        await nothing_more(reader)
+        fake.write(b"new\n")
+        await expect(reader, b"new")
+        fake.restart()
+        fake.write(b"newer\n")
+        await expect(reader, b"new", b"newer")
+        assert followed.gaps == {}
+
+
+async def test_h03_lines_written_just_before_stop_are_delivered(fake):
+    async with Followed(fake).reading() as reader:
+        fake.write(b"one\n")
+        await expect(reader, b"one")
+        fake.write(b"last words\nunfini")
+        fake.die()
+        reader.source.stop()
+        await reader.rest()
+        assert contents(reader) == [b"one", b"last words", b"unfini"]
+
+
+async def test_stop_ends_in_bounded_time_where_the_api_is_gone(fake):
+    followed = Followed(fake, pace=kubernetes.Pace(first_retry=0.002, drain=0.05))
+    async with followed.reading() as reader:
+        fake.set_token("another", file=False)
+        fake.abort()
+        reader.source.stop()
+        await reader.rest()
+        assert '"event":"not_drained"' in followed.said.getvalue()
+
+
+async def test_a_half_line_at_stop_is_read_whole_by_the_next_start(fake):
+    followed = Followed(fake)
+    async with followed.reading() as reader:
+        fake.write(b"one\nhal")
+        await expect(reader, b"one")
+        where = reader.positions
+        reader.source.stop()
+        await reader.rest()
+        assert contents(reader) == [b"one", b"hal"]
+        state = json.loads(json.dumps(reader.source.snapshot(where)))
+    fake.write(b"f\ntwo\n")
+    async with followed.reading(state) as reader:
+        await expect(reader, b"half", b"two")
+
+
+async def test_a_restart_of_the_sidecar_drains_the_instance_it_was_in(fake):
+    followed = Followed(fake)
+    async with followed.reading() as reader:
+        fake.write(b"one\ntwo\n")
+        await expect(reader, b"one", b"two")
+        state = json.loads(json.dumps(reader.source.snapshot(reader.positions)))
+    fake.write(b"three\n")
+    fake.restart()
+    fake.write(b"four\n")
+    async with followed.reading(state) as reader:
+        await expect(reader, b"three", b"four")
+        assert reader.chunks[0].start == Position("app#1", 2 * WRAPPING + 8), "offsets go on"
+        assert followed.gaps == {}
+
+
+async def test_a_restart_of_the_sidecar_across_a_rotation_is_a_gap(fake):
+    followed = Followed(fake)
+    async with followed.reading() as reader:
+        fake.write(b"one\n")
+        await expect(reader, b"one")
+        state = json.loads(json.dumps(reader.source.snapshot(reader.positions)))
+    fake.rotate()
+    fake.write(b"two\n")
+    async with followed.reading(state) as reader:
+        await expect(reader, b"two")
+        assert followed.gaps == {"rotated_away": 1}
+        assert reader.ended == ["app#1"]
+
+
+async def test_a_state_holds_no_content(fake):
+    async with Followed(fake).reading() as reader:
+        fake.write(b"password=hunter2\n")
+        await expect(reader, b"password=hunter2")
+        assert "hunter2" not in json.dumps(reader.source.snapshot(reader.positions))
+
+
+async def test_a_line_beyond_the_bound_is_cut_and_its_rest_counted(fake):
+    followed = Followed(fake, max_line_bytes=1024)
+    fake.write(b"x" * 5_000_000 + b"\nnext\n")
+    async with followed.reading() as reader:
+        async with asyncio.timeout(10):
+            while len(contents(reader)) < 2:
+                await reader.once()
+        long, following = contents(reader)
+        assert 1024 < len(long) < 1200
+        assert following == b"next"
+        assert followed.counted("sidecar_lost_bytes_total", reason="line_too_long") == 5_000_000 - len(long)
+
+
+async def test_the_kubelets_own_complaint_is_no_line_of_the_application(fake):
+    fake.complaint = b"unable to retrieve container logs for containerd://0\n"
+    fake.write(b"one\n")
+    followed = Followed(fake)
+    async with followed.reading() as reader:
+        await expect(reader, b"one")
+        assert "the kubelet says: unable to retrieve" in followed.said.getvalue()
+
+
+def test_outside_a_cluster_it_says_so():
+    with pytest.raises(SourceError, match="KUBERNETES_SERVICE_HOST is not set"):
+        kubeapi.Api({}, "shop", "web-0")
