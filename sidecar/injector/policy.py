@@ -1,30 +1,43 @@
 """The same injection without a server: a MutatingAdmissionPolicy (Kubernetes 1.36 and later) in CEL.
 
 Problem: a webhook is a server that must be up whenever a pod is made; the API server can do the same by itself.
-Promise: what goes into a pod is written from `template`, the one the webhook fills; what the webhook works out in
-`wishes` and `variables` stands here as CEL variables of the same names. `constants` come first and alone depend on
-settings, so that a chart can put its values there and leave the rest as it is.
+Promise: what goes into a pod is written from `template`, the tree that the webhook fills, over the variables of
+`expressions`. `constants` come first and alone depend on settings, so that a chart can put its values there and leave
+the rest as it is.
 Refused, because the API server cannot: warnings for whoever applies the manifest, an audit line, and the reason of
 a pod that gets nothing. An error in CEL leaves the pod as it is (`failurePolicy: Ignore`).
 """
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import sidecar
-from sidecar.injector import names, settings, template, variables, wishes
+from sidecar.injector import cel, expressions, names, settings, template, variables
 from sidecar.injector.patch import escaped
-from sidecar.injector.template import Choice, Rest, Var, When
+from sidecar.injector.template import When
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from sidecar.injector.settings import Config
 
 NAME = "gin-sidecar"
 _API = "admissionregistration.k8s.io/v1"
+
+
+_NOT_INJECTED = (
+    f'!object.spec.containers.exists(c, c.name == "{names.CONTAINER}") && (!has(object.spec.initContainers) '
+    f'|| !object.spec.initContainers.exists(c, c.name == "{names.CONTAINER}"))'
+)
+_NOT_MIRROR = f'!has(object.metadata.annotations) || !("{names.MIRROR}" in object.metadata.annotations)'
+
+_STATUS = (
+    f"""'{{"container":"{names.CONTAINER}","follows":"' + variables.container + '","mode":"' + variables.mode"""
+    f""" + '","native":' + string(variables.native) + ',"version":"{sidecar.__version__}","volumes":['"""
+    f""" + (variables.cri || variables.api || variables.ownLogVolume ? '"{names.LOGS}",' : '')"""
+    f""" + '"{names.STATE}","{names.TMP}"]}}'"""
+)
 
 
 def constants(config: Config) -> dict[str, str]:
@@ -45,7 +58,7 @@ def constants(config: Config) -> dict[str, str]:
         "defaultHealthUrl": defaults.app_health_url,
         "defaultMetricsUrl": defaults.app_metrics_url,
     }
-    return {name: cel(value) for name, value in values.items()}
+    return {name: cel.write(value) for name, value in values.items()}
 
 
 def manifests(config: Config) -> list[dict[str, Any]]:
@@ -81,7 +94,9 @@ def policy(given: Mapping[str, str]) -> dict[str, Any]:
                 {"name": "not-injected-yet", "expression": _NOT_INJECTED},
                 {"name": "not-a-mirror-pod", "expression": _NOT_MIRROR},
             ],
-            "variables": [{"name": name, "expression": text} for name, text in (*given.items(), *logic().items())],
+            "variables": [
+                {"name": name, "expression": text} for name, text in (*given.items(), *expressions.of_pod().items())
+            ],
             "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": mutation()}}],
         },
     }
@@ -95,43 +110,6 @@ def binding() -> dict[str, Any]:
         "metadata": {"name": NAME, "labels": {"app.kubernetes.io/name": NAME}},
         "spec": {"policyName": NAME},
     }
-
-
-def cel(node: Any) -> str:  # noqa: ANN401  JSON, or a tree of the template
-    """Write a value or a tree of the template as CEL.
-
-    Kubernetes wants the values of a map and the items of a list to be of one type; `dyn` makes them so. Members of a
-    mapping that are there on a condition are left out: see `_members`.
-    """
-    match node:
-        case Var(name):
-            return f"variables.{name}"
-        case Choice(flag, yes, no):
-            return f"(variables.{flag} ? {cel(yes)} : {cel(no)})"
-        case dict():
-            pairs = (f"{cel(key)}: dyn({cel(value)})" for key, value in node.items() if not isinstance(value, When))
-            return "{" + ", ".join(pairs) + "}"
-        case list():
-            return " + ".join(_segments(node)) or "[]"
-        case _:
-            return json.dumps(node)
-
-
-def _segments(items: list[Any]) -> Iterator[str]:
-    """Return the lists that together are the list."""
-    plain: list[str] = []
-    for item in [*items, None]:
-        if item is not None and not isinstance(item, When | Rest):
-            plain.append(cel(item))
-            continue
-        if plain:
-            yield f"[{', '.join(plain)}]"
-            plain = []
-        match item:
-            case When(flag, value):
-                yield f"(variables.{flag} ? [{cel(value)}] : [])"
-            case Rest(name):
-                yield f"variables.{name}"
 
 
 def _add(path: str, value: str) -> str:
@@ -158,16 +136,16 @@ def mutation() -> str:
         ),
         _if("variables.addIstioPorts", _add(_annotation(variables.ISTIO_PORTS), "variables.istioPorts")),
         _if("!has(object.spec.volumes)", _add('"/spec/volumes"', "[]")),
-        f"({cel(template.VOLUMES)}).filter(v, !variables.volumeNames.exists(n, n == v.name)).map(v, {volume})",
+        f"({cel.write(template.VOLUMES)}).filter(v, !variables.volumeNames.exists(n, n == v.name)).map(v, {volume})",
         _if(
             "variables.ownLogVolume && !has(variables.application.volumeMounts)",
             _add('variables.applicationPath + "/volumeMounts"', "[]"),
         ),
-        _if("variables.ownLogVolume", _add('variables.applicationPath + "/volumeMounts/-"', cel(template.MOUNT))),
+        _if("variables.ownLogVolume", _add('variables.applicationPath + "/volumeMounts/-"', cel.write(template.MOUNT))),
         _if("variables.native && !has(object.spec.initContainers)", _add('"/spec/initContainers"', "[]")),
-        f"[{_add('variables.containerPath', cel(template.CONTAINER))}]",
+        f"[{_add('variables.containerPath', cel.write(template.CONTAINER))}]",
         *(
-            _if(f"variables.{value.flag}", _add(f'variables.memberPath + "/{name}"', cel(value.value)))
+            _if(f"variables.{value.flag}", _add(f'variables.memberPath + "/{name}"', cel.write(value.value)))
             for name, value in template.CONTAINER.items()
             if isinstance(value, When)
         ),
@@ -177,200 +155,3 @@ def mutation() -> str:
 
 def _annotation(name: str) -> str:
     return f'"/metadata/annotations/{escaped(name)}"'
-
-
-def _wish(key: str, default: str) -> str:
-    name = wishes.KEYS[key]
-    return f'"{name}" in variables.annotations ? string(variables.annotations["{name}"]) : variables.{default}'
-
-
-def _absent_or(key: str, test: str) -> str:
-    """Return the test of an annotation's value `a`, which holds where there is none."""
-    name = wishes.KEYS[key]
-    value = f'string(variables.annotations["{name}"])'
-    return f'(!("{name}" in variables.annotations) || [{value}].all(a, {test}))'
-
-
-def _rules() -> Iterator[str]:
-    """Return what the annotations of a pod must be, as the table of rules says."""
-    known = cel(list(wishes.KNOWN))
-    yield f'variables.annotations.all(k, !k.startsWith("{names.DOMAIN}/") || k in {known})'
-    for key, rule in wishes.RULES.items():
-        yield _absent_or(
-            key, f"a in {cel(list(rule.choices))}" if rule.choices else f'a.matches(r"^({rule.pattern})$")'
-        )
-    yield _absent_or("log-path", '!a.split("/").exists(p, p == "." || p == "..")')
-    alone = 'a.split(",").filter(q, q.startsWith(p.split("=")[0] + "=")).size() == 1'
-    yield _absent_or("loki-labels", f'a == "" || a.split(",").all(p, !p.startsWith("__") && {alone})')
-    yield '(!variables.shared || variables.logPath != "")'
-    yield _absent_or("memory-limit", "quantity(a).compareTo(quantity(variables.memoryRequest)) >= 0")
-
-
-def _security(name: str) -> str:
-    places = ("variables.application.securityContext", "object.spec.securityContext")
-    tests = (f"has({place}) && has({place}.{name}) && {place}.{name} != 0 ? {place}.{name} : " for place in places)
-    return f"({''.join(tests)}{names.USER})"
-
-
-def _literal(expression: str) -> str:
-    return f'({expression}).replace("$(", "$$(")'
-
-
-def _label(name: str) -> str:
-    return f'("{name}" in variables.labels ? variables.labels["{name}"] : "")'
-
-
-_NOT_INJECTED = (
-    f'!object.spec.containers.exists(c, c.name == "{names.CONTAINER}") && (!has(object.spec.initContainers) '
-    f'|| !object.spec.initContainers.exists(c, c.name == "{names.CONTAINER}"))'
-)
-_NOT_MIRROR = f'!has(object.metadata.annotations) || !("{names.MIRROR}" in object.metadata.annotations)'
-
-_STATUS = (
-    f"""'{{"container":"{names.CONTAINER}","follows":"' + variables.container + '","mode":"' + variables.mode"""
-    f""" + '","native":' + string(variables.native) + ',"version":"{sidecar.__version__}","volumes":['"""
-    f""" + (variables.cri || variables.api || variables.ownLogVolume ? '"{names.LOGS}",' : '')"""
-    f""" + '"{names.STATE}","{names.TMP}"]}}'"""
-)
-
-
-def logic() -> dict[str, str]:
-    """Return the variables of a pod, as CEL; each may use those before it and the constants."""
-    slash = '(m.mountPath.endsWith("/") ? m.mountPath : m.mountPath + "/")'
-    inject = f'"{names.INJECT}"'
-    namespace_labels = "variables.namespaceLabels"
-    security = f'"{names.POD_SECURITY}"'
-    foreign = cel(list(names.FOREIGN))
-    default = f'"{names.DEFAULT_CONTAINER}"'
-    kind = "variables.controllers[0].kind"
-    owner = "variables.controllers[0].name"
-
-    def made_by(label: str) -> str:
-        test = f'{kind} == "ReplicaSet" && "{label}" in variables.labels'
-        suffix = f'("-" + variables.labels["{label}"])'
-        return f"{test} && {owner}.endsWith({suffix}) ? {owner}.substring(0, size({owner}) - size({suffix})) : "
-
-    def flag(name: str) -> str:
-        return f'variables.{name} != ""'
-
-    return {
-        "labels": "has(object.metadata.labels) ? object.metadata.labels : {}",
-        "annotations": "has(object.metadata.annotations) ? object.metadata.annotations : {}",
-        "namespaceLabels": "has(namespaceObject.metadata.labels) ? namespaceObject.metadata.labels : {}",
-        "initContainers": "has(object.spec.initContainers) ? object.spec.initContainers : []",
-        "every": "object.spec.containers + variables.initContainers",
-        "volumeNames": "has(object.spec.volumes) ? object.spec.volumes.map(v, v.name) : []",
-        # which container, and how
-        "containerNames": "object.spec.containers.map(c, c.name)",
-        "container": f'"{wishes.KEYS["container"]}" in variables.annotations '
-        f'? variables.annotations["{wishes.KEYS["container"]}"] '
-        f": {default} in variables.annotations && variables.annotations[{default}] in variables.containerNames "
-        f"? variables.annotations[{default}] "
-        f": variables.containerNames.exists(n, !(n in {foreign})) "
-        f"? variables.containerNames.filter(n, !(n in {foreign}))[0] : variables.containerNames[0]",
-        "application": "object.spec.containers.filter(c, c.name == variables.container)[0]",
-        "applicationPath": '"/spec/containers/" + string(variables.containerNames.indexOf(variables.container))',
-        "nativeWish": _wish("native", "defaultNative"),
-        "native": 'variables.nativeWish == "auto" ? variables.nativeByVersion : variables.nativeWish == "true"',
-        "containerPath": 'variables.native ? "/spec/initContainers/0" : "/spec/containers/-"',
-        "memberPath": 'variables.native ? "/spec/initContainers/0" '
-        ': "/spec/containers/" + string(size(object.spec.containers))',
-        "modeWish": _wish("log-mode", "defaultLogMode"),
-        "mode": f'variables.modeWish != "auto" ? variables.modeWish : {security} in {namespace_labels} '
-        f'&& {namespace_labels}[{security}] in {cel(list(names.NO_HOST_PATH))} ? "api" : "cri"',
-        "cri": 'variables.mode == "cri"',
-        "api": 'variables.mode == "api"',
-        "noToken": "!variables.api",
-        "shared": 'variables.mode == "file" || variables.mode == "fifo"',
-        "byContainer": "!variables.shared",
-        "sourceKind": 'variables.api ? "kubernetes" : variables.mode',
-        # where the log is
-        "logPath": _wish("log-path", "defaultLogPath"),
-        "inside": "variables.shared && has(variables.application.volumeMounts) "
-        f"? variables.application.volumeMounts.filter(m, variables.logPath.startsWith({slash})) : []",
-        "innermost": "variables.inside.filter(m, variables.inside.all(o, size(o.mountPath) <= size(m.mountPath)))",
-        "reused": "variables.innermost.size() > 0",
-        "ownLogVolume": "variables.shared && !variables.reused",
-        "usable": "!variables.reused || !has(variables.innermost[0].subPathExpr) "
-        '|| variables.innermost[0].subPathExpr == ""',
-        "logVolume": f'variables.reused ? variables.innermost[0].name : "{names.LOGS}"',
-        "logSubPath": 'variables.reused && has(variables.innermost[0].subPath) ? variables.innermost[0].subPath : ""',
-        "logDirectory": 'variables.ownLogVolume ? variables.logPath.substring(0, variables.logPath.lastIndexOf("/")) '
-        ': !variables.reused ? "" : variables.innermost[0].mountPath.endsWith("/") '
-        "? variables.innermost[0].mountPath.substring(0, size(variables.innermost[0].mountPath) - 1) "
-        ": variables.innermost[0].mountPath",
-        "sourcePath": f'variables.shared ? "{template.LOG_DIRECTORY}" '
-        "+ variables.logPath.substring(size(variables.logDirectory)) "
-        f': variables.cri ? "{template.LOG_DIRECTORY}" : ""',
-        "sourcePathSet": flag("sourcePath"),
-        "sharedRead": 'variables.mode == "file" && variables.logSubPath == ""',
-        "sharedReadSub": 'variables.mode == "file" && variables.logSubPath != ""',
-        "sharedWrite": 'variables.mode == "fifo" && variables.logSubPath == ""',
-        "sharedWriteSub": 'variables.mode == "fifo" && variables.logSubPath != ""',
-        "user": f"variables.shared ? {_security('runAsUser')} : {names.USER}",
-        "group": f"variables.shared ? {_security('runAsGroup')} : variables.cri ? 0 : {names.USER}",
-        # what it is called
-        "controllers": "has(object.metadata.ownerReferences) "
-        "? object.metadata.ownerReferences.filter(r, has(r.controller) && r.controller) : []",
-        "ownName": 'has(object.metadata.name) && object.metadata.name != "" ? object.metadata.name '
-        ': !has(object.metadata.generateName) ? "" : object.metadata.generateName.endsWith("-") '
-        "? object.metadata.generateName.substring(0, size(object.metadata.generateName) - 1) "
-        ": object.metadata.generateName",
-        "workload": "variables.controllers.size() == 0 ? variables.ownName : "
-        + made_by("pod-template-hash")
-        + made_by("rollouts-pod-template-hash")
-        + f'{kind} == "ReplicationController" && {_label("deploymentconfig")} != "" '
-        f"? {_label('deploymentconfig')} : "
-        f'{kind} == "Job" && {owner}.matches("^.+-[0-9]{{8,10}}$") '
-        f'? {owner}.substring(0, {owner}.lastIndexOf("-")) : {owner}',
-        "serviceName": _literal(
-            f'"{wishes.KEYS["service-name"]}" in variables.annotations '
-            f'? string(variables.annotations["{wishes.KEYS["service-name"]}"]) '
-            f': {_label("app.kubernetes.io/name")} != "" ? {_label("app.kubernetes.io/name")} '
-            f': {_label("app")} != "" ? {_label("app")} : variables.workload'
-        ),
-        "serviceNameSet": flag("serviceName"),
-        # amounts and addresses
-        "cpuRequest": _wish("cpu-request", "defaultCpuRequest"),
-        "memoryRequest": _wish("memory-request", "defaultMemoryRequest"),
-        "memoryLimit": f'"{wishes.KEYS["memory-limit"]}" in variables.annotations '
-        f'? string(variables.annotations["{wishes.KEYS["memory-limit"]}"]) '
-        ": quantity(variables.memoryRequest).compareTo(quantity(variables.defaultMemoryLimit)) > 0 "
-        "? variables.memoryRequest : variables.defaultMemoryLimit",
-        "ephemeralLimit": "(object.spec.containers + variables.initContainers.filter(c, has(c.restartPolicy) "
-        '&& c.restartPolicy == "Always")).all(c, has(c.resources) && has(c.resources.limits) '
-        f'&& "ephemeral-storage" in c.resources.limits) ? variables.limit : "{variables.NO_LIMIT}"',
-        "podResources": "has(object.spec.resources) && size(object.spec.resources) > 0",
-        "grace": "(has(object.spec.terminationGracePeriodSeconds) ? object.spec.terminationGracePeriodSeconds "
-        f": {variables.GRACE}) - {variables.SPARE}",
-        "drain": f"string(variables.grace > {variables.LONGEST_DRAIN} ? {variables.LONGEST_DRAIN} : variables.grace "
-        f'< {variables.SHORTEST_DRAIN} ? {variables.SHORTEST_DRAIN} : variables.grace) + "s"',
-        "healthUrl": _literal(_wish("app-health-url", "defaultHealthUrl")),
-        "healthUrlSet": flag("healthUrl"),
-        "metricsUrl": _literal(_wish("app-metrics-url", "defaultMetricsUrl")),
-        "metricsUrlSet": flag("metricsUrl"),
-        "lokiLabels": _wish("loki-labels", "defaultLokiLabels"),
-        "lokiLabelsSet": 'variables.lokiUrlSet && variables.lokiLabels != ""',
-        # annotations of others
-        "addPrometheus": "variables.prometheus && !variables.annotations.exists(k, k in "
-        '["prometheus.io/scrape", "prometheus.io/port", "prometheus.io/path"])',
-        "istioNow": f'"{variables.ISTIO_PORTS}" in variables.annotations '
-        f'? variables.annotations["{variables.ISTIO_PORTS}"].split(",").filter(p, p != "") : []',
-        "addIstioPorts": '("sidecar.istio.io/inject" in variables.labels '
-        '&& variables.labels["sidecar.istio.io/inject"] == "true" || "istio.io/rev" in variables.labels '
-        f"|| variables.every.exists(c, c.name in {cel(list(variables.ISTIO_CONTAINERS))})) "
-        "&& !(variables.portText in variables.istioNow)",
-        "istioPorts": '(variables.istioNow + [variables.portText]).join(",")',
-        # whether
-        "selected": f'{inject} in variables.labels ? variables.labels[{inject}] == "true" '
-        f': {inject} in {namespace_labels} && {namespace_labels}[{inject}] == "true"',
-        "fits": '!(has(object.spec.os) && has(object.spec.os.name) && object.spec.os.name == "windows") '
-        '&& !(has(object.spec.nodeSelector) && "kubernetes.io/os" in object.spec.nodeSelector '
-        '&& object.spec.nodeSelector["kubernetes.io/os"] == "windows") '
-        "&& !(has(object.spec.hostNetwork) && object.spec.hostNetwork) "
-        "&& !variables.every.exists(c, has(c.ports) && c.ports.exists(p, p.containerPort == variables.port)) "
-        '&& (variables.native || !has(object.spec.restartPolicy) || object.spec.restartPolicy == "Always")',
-        "valid": " && ".join(_rules()),
-        "injects": "!(request.namespace in variables.excludedNamespaces) && variables.selected && variables.valid "
-        "&& variables.fits && variables.container in variables.containerNames && variables.usable",
-    }
