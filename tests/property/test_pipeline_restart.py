@@ -54,11 +54,13 @@ def texts(draw):
                 % (number // 3, number % 3)
             )
         elif kind == 7:
-            out.append(b'{"level":"info","msg":"m","status":200,"method":"GET","path":"/n","latency":%d}' % (number * 7))
+            out.append(
+                b'{"level":"info","msg":"m","status":200,"method":"GET","path":"/n","latency":%d}' % (number * 7)
+            )
         elif kind == 8:
             out += [b"", b"plain %d" % number, b"x" * 500]
         else:
-            out.append(b"[GIN] 2026/10/06 - 09:05:03 | 404 |    1ms |  10.0.0.1 | GET      \"/orders/%d\"" % number)
+            out.append(b'[GIN] 2026/10/06 - 09:05:03 | 404 |    1ms |  10.0.0.1 | GET      "/orders/%d"' % number)
     return out
 
 

@@ -1,0 +1,260 @@
+"""
+Property: request metrics and line counters count each line once, and never less than a scrape has shown.
+Fault:    SIGKILL at up to 200 random moments of a sidecar that follows a file, while lines are written, torn and rotated.
+Expect:   the counters of the last life are those of a reader who was never disturbed; every record was delivered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+import orjson
+import pytest
+
+from tests.support.fake_loki import FakeLoki
+from tests.support.running import Metrics
+
+KILLS = 200  # 60 s on two idle cores; where others use them, fewer
+SECONDS = 75.0
+ROOT = Path(__file__).parents[2]
+SINKS = ("sidecar_sink_", "sidecar_checkpoint_", "sidecar_collector_", "sidecar_merge_")  # begin with the process
+PANIC = b"panic: boom %05d\n\ngoroutine 1 [running]:\nmain.main()\n\t/app/main.go:7 +0x1d\nexit status 2\n"
+
+
+class Writer:
+    """Writes what services write, in pieces that end anywhere, and knows what it comes to."""
+
+    def __init__(self, path, chance):
+        self.path, self.chance = path, chance
+        self.ready = b""
+        self.number = 0
+        self.lines = self.joined = self.blank = self.bytes = 0
+        self.formats, self.requests, self.names = Counter(), Counter(), set()
+        self.rotations = 0
+
+    def entry(self):
+        number, chance = self.number, self.chance
+        self.number += 1
+        now = datetime.now(UTC)
+        kind = chance.randrange(8)
+        if kind < 3:
+            status = chance.choice([200, 200, 500])
+            trace = f"{number + 1:032x}"
+            record = {
+                "level": "info",
+                "timestamp": f"{now:%Y-%m-%dT%H:%M:%S}Z",
+                "service_name": "shop",
+                "trace_id": trace,
+            }
+            record |= {
+                "message": f"n{number:05d}",
+                "method": "GET",
+                "route": f"/c{number % 5}",
+                "status": status,
+                "duration_ms": 3,
+            }
+            text = orjson.dumps(record) + b"\n"
+            self.count("canonical", f"n{number:05d}", f"/c{number % 5}", status)
+        elif kind < 5:
+            path = f"/g{number % 7}/n{number:05d}"
+            text = f'[GIN] {now:%Y/%m/%d - %H:%M:%S} | 200 |    2.5ms |  10.0.0.1 | POST     "{path}"\n'.encode()
+            self.count("gin", f"n{number:05d}", f"/g{number % 7}/:name", 200, "POST")
+            if chance.random() < 0.5:
+                text += b"Error #01: no stock\nError #02: gone\n"
+                self.joined += 2
+                self.lines += 2
+        elif kind == 5:
+            text = PANIC % number
+            self.lines += 5
+            self.joined += 5
+            self.count("go_panic", f"boom {number:05d}")
+        elif kind == 6:
+            text = b"\n \n"
+            self.lines += 2
+            self.blank += 2
+            return text
+        else:
+            text = b'{"level":"info","ts":%.3f,"msg":"n%05d","took":1}\n' % (now.timestamp(), number)
+            self.count("zap", f"n{number:05d}")
+        return text
+
+    def count(self, form, name, route=None, status=200, method="GET"):
+        self.lines += 1
+        self.formats[form] += 1
+        self.names.add(name)
+        if route:
+            self.requests[method, route, str(status)] += 1
+
+    def write(self):
+        """Write a few entries, perhaps without the end of the last one."""
+        while len(self.ready) < 2000 and self.chance.random() < 0.9:
+            self.ready += self.entry()
+        size = self.chance.randrange(len(self.ready) + 1)
+        self.put(size)
+        if self.chance.random() < 0.05:
+            self.rotate()
+
+    def put(self, size):
+        with self.path.open("ab") as file:
+            file.write(self.ready[:size])
+        self.bytes += size
+        self.ready = self.ready[size:]
+
+    def rotate(self):
+        """Rename the file at the end of a line, as a rotation does."""
+        self.put(self.ready.find(b"\n") + 1)
+        self.rotations += 1
+        self.path.rename(self.path.with_name(f"app.log.{1000 - self.rotations}"))
+        self.path.touch()
+
+    def finish(self):
+        """Write everything, and a line that closes any block."""
+        record = {"level": "info", "timestamp": "2026-11-25T00:00:00Z", "service_name": "shop", "trace_id": "f" * 32}
+        self.count("canonical", "the last")
+        self.ready += orjson.dumps(record | {"message": "the last"}) + b"\n"
+        self.put(len(self.ready))
+
+
+class Lives:
+    """One life after another."""
+
+    def __init__(self, directory, settings):
+        self.directory, self.settings = directory, settings
+        self.scraped = {}
+
+    async def __aenter__(self):
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.support.lives", *self.settings,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT,
+        )  # fmt: skip
+        self.session = aiohttp.ClientSession()
+        return self
+
+    async def __aexit__(self, *error):
+        self.process.stdin.close()
+        await self.session.close()
+        await self.process.wait()
+
+    async def begin(self):
+        (self.directory / "port").unlink(missing_ok=True)
+        self.process.stdin.write(f"{self.directory}\n".encode())
+        self.pid = int(await self.process.stdout.readline())
+
+    async def end(self, number):
+        os.kill(self.pid, number)
+        return os.waitstatus_to_exitcode(int(await self.process.stdout.readline()))
+
+    async def scrape(self):
+        """Scrape, and compare with what any life has shown before."""
+        port = (self.directory / "port").read_text()
+        async with self.session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+            metrics = Metrics(await answer.text())
+        for name, samples in metrics.samples.items():
+            if name.startswith(SINKS) or not name.endswith(("_total", "_count", "_bucket", "_sum")):
+                continue
+            for labels, value in samples:
+                key = (name, *sorted(labels.items()))
+                assert value >= self.scraped.get(key, 0), f"{key} went back"
+                self.scraped[key] = value
+        seen = {(name, *sorted(labels.items())) for name, samples in metrics.samples.items() for labels, _ in samples}
+        assert self.scraped.keys() <= seen, "a series has gone"
+        return metrics
+
+    async def listening(self):
+        async with asyncio.timeout(20):
+            while not (self.directory / "port").exists():
+                await asyncio.sleep(0.005)
+
+
+@pytest.mark.slow
+async def test_each_line_counts_once_whenever_the_process_is_killed(tmp_path):
+    chance = random.Random(20261125)
+    log = tmp_path / "app.log"
+    writer = Writer(log, chance)
+    writer.write()
+    async with FakeLoki() as loki:
+        settings = [
+            "source.kind=file", f"source.path={log}", "source.idle_flush=600s", "http.host=127.0.0.1", "http.port=0",
+            f"state.dir={tmp_path / 'state'}", "state.checkpoint_interval=100ms", "sinks.stdout.enabled=true",
+            f"sinks.loki.url={loki.url}", "sinks.loki.batch.max_wait=300ms",
+        ]  # fmt: skip
+        async with Lives(tmp_path, settings) as lives:
+            began = time.monotonic()
+            for killed in range(KILLS):
+                if killed >= KILLS // 4 and time.monotonic() - began > SECONDS:
+                    break
+                await lives.begin()
+                if chance.random() < 0.9:
+                    await lives.listening()
+                    for _ in range(chance.randrange(4)):
+                        writer.write()
+                        await asyncio.sleep(chance.random() * 0.06)
+                        if chance.random() < 0.6:
+                            await lives.scrape()
+                else:
+                    await asyncio.sleep(chance.random() * 0.1)
+                await lives.end(signal.SIGKILL)
+                writer.write()
+
+            writer.finish()
+            await lives.begin()
+            await lives.listening()
+            async with asyncio.timeout(30):
+                while (metrics := await lives.scrape()).total("sidecar_lines_read_total") < writer.lines:
+                    await asyncio.sleep(0.05)
+            await asyncio.sleep(0.5)
+            metrics = await lives.scrape()
+            assert await lives.end(signal.SIGTERM) == 0
+
+        assert metrics.total("sidecar_lines_read_total") == writer.lines
+        assert metrics.total("sidecar_bytes_read_total") == writer.bytes
+        assert metrics.total("sidecar_lines_joined_total") == writer.joined
+        assert metrics.total("sidecar_lines_skipped_total") == writer.blank
+        assert metrics.by("sidecar_format_records_total", "format") == {
+            (form,): count for form, count in writer.formats.items()
+        }
+        requests = metrics.by("http_requests_total", "method", "path", "status")
+        assert sum(requests.values()) == sum(writer.requests.values())
+        assert {key: count for key, count in requests.items() if key[1].startswith("/c")} == {
+            key: count for key, count in writer.requests.items() if key[1].startswith("/c")
+        }
+        assert metrics.total("http_request_duration_ms_count") == sum(writer.requests.values())
+        assert metrics.total("http_request_duration_seconds_count") == sum(writer.requests.values())
+        assert metrics.total("sidecar_lost_bytes_total") == 0
+        delivered = (tmp_path / "records").read_text()
+        pushed = "\n".join(loki.lines())
+    for name in writer.names:
+        assert name in delivered, f"{name} was never written to stdout"
+        assert name in pushed, f"{name} was never pushed"
+
+
+async def test_an_unfinished_line_is_left_for_the_next_start(tmp_path):
+    log = tmp_path / "app.log"
+    log.write_bytes(b"one\ntwo is unfin")
+    settings = [
+        "source.kind=file", f"source.path={log}", "http.host=127.0.0.1", "http.port=0", f"state.dir={tmp_path / 'state'}",
+    ]  # fmt: skip
+    async with Lives(tmp_path, settings) as lives:
+        for lines, more in ((1, b"ished\nthree"), (2, b"\n"), (3, b"")):
+            await lives.begin()
+            await lives.listening()
+            async with asyncio.timeout(10):
+                while (metrics := await lives.scrape()).total("sidecar_lines_read_total") < lines:
+                    await asyncio.sleep(0.02)
+            assert await lives.end(signal.SIGTERM) == 0
+            with log.open("ab") as file:
+                file.write(more)
+
+    messages = [orjson.loads(line)["message"] for line in (tmp_path / "records").read_bytes().splitlines()]
+    assert messages == ["one", "two is unfinished", "three"]
+    assert metrics.total("sidecar_lines_read_total") == 3
+    assert metrics.total("sidecar_bytes_read_total") == len(log.read_bytes())
