@@ -79,7 +79,7 @@ class Cri(polling.Polling):
             offset = one.origin if position is None else position.offset
             if one.descriptor < 0 and one.told is not None and offset >= one.told:
                 self._succession.past.remove(one)  # all of it is delivered
-                self._done.append(podresume.Past(one.identity, one.instance))
+                self._done.append(podresume.Past(one.identity, one.instance, one.whole()))
                 continue
             generations.append(
                 {
@@ -174,6 +174,8 @@ class Cri(polling.Polling):
             os.close(descriptor)
             self._passed.add(one.seen_as)
             return None
+        if one.compressed:
+            self._passed.add(one.seen_as)  # it is read once, and closed at its end
         left_out = self._left_out.pop((status.st_dev, status.st_ino), 0)
         if not offset and left_out <= status.st_size:
             offset = left_out
@@ -282,6 +284,8 @@ class Cri(polling.Polling):
         now = asyncio.get_running_loop().time()
         for one in await podresume.restore(state, found, self._telemetry):
             self._succession.add(one, now)
+        held = {one.path for one in self._succession.generations}
+        self._passed.update(one.seen_as for one in found if one.compressed and one.path in held)
 
     def _state(self) -> podresume.State | None:
         if self._saved is None:

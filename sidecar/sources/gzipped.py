@@ -132,7 +132,8 @@ class Gzipped(generation.Generation):
         self.complete = True
         self._known = known
         self._reader = Reader(descriptor)
-        self.size = max(content_bytes(descriptor), offset + 1)
+        self._claimed = content_bytes(descriptor)
+        self.size = max(self._claimed, offset + 1)
 
     @property
     def identity(self) -> Identity:
@@ -145,6 +146,9 @@ class Gzipped(generation.Generation):
             return 0
         self.links = os.fstat(self.descriptor).st_nlink
         return max(1, self.size - self.offset)
+
+    def whole(self) -> int:
+        return self._claimed
 
     def proves(self) -> bool:
         return True

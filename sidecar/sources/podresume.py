@@ -9,7 +9,7 @@ knows how much it was. Refused: to know a file by inode or head alone where its 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from sidecar.sources import generation, gzipped, resume
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A generation that may come back under another name. `size` is how long it is, as far as it is known."""
+    """A generation that may come back under another name. `size` is how long it is, or says it is."""
 
     identity: Identity
     instance: int
@@ -43,7 +43,7 @@ class Past:
         identity = self.identity
         if instance != self.instance or not identity.head_bytes or not identity.begins(head):
             return False
-        return size == max(self.size, identity.end)
+        return size in {self.size, identity.end}
 
     def copied_to(self, instance: int, descriptor: int) -> bool:
         return instance == self.instance and self.identity.end > 0 and self.identity.same_content(descriptor)
@@ -81,20 +81,36 @@ def parse(saved: Mapping[str, Any], path: str) -> State | None:
 
 async def restore(state: State, found: Sequence[Found], telemetry: Telemetry) -> list[Generation]:
     """Return the saved generations that still exist, in their order; count those that do not."""
+    there = [one for one in found if one.status is not None]
+    matches: dict[int, tuple[Found, int]] = {}  # number of the entry → its file and a descriptor
+    # What is certain first, so that files with equal beginnings go to whom they belong.
+    for find in (_whole, _by_inode, _compressed, _by_content):
+        for number, (entry, instance) in enumerate(state.entries):
+            if number in matches:
+                continue
+            # Only by its inode may a file be found twice: late bytes had begun a second log in it.
+            taken = set() if find is _by_inode else {one.path for one, _ in matches.values()}
+            free = [one for one in there if one.instance == instance and one.path not in taken]
+            newest = number == len(state.entries) - 1
+            match = await find(entry, free, may_be_active=newest and not entry.ended)
+            if match is not None:
+                matches[number] = match
+
     held: dict[str, Generation] = {}  # by the name of their file now
-    for entry, instance in state.entries:
-        there = await _find(entry, [one for one in found if one.instance == instance and one.status is not None])
-        if there is None:
-            _account(entry, instance, found, telemetry)
+    for number, (entry, instance) in enumerate(state.entries):
+        if number not in matches:
+            _account(entry, telemetry)
             continue
-        one, descriptor = there
+        one, descriptor = matches[number]
         if one.compressed and entry.done and gzipped.content_bytes(descriptor) == entry.identity.end:
-            state.done.append(Past(entry.identity, instance))
+            # Its old inode is somebody else's by now.
+            status = os.fstat(descriptor)
+            identity = replace(entry.identity, device=status.st_dev, inode=status.st_ino)
+            state.done.append(Past(identity, instance, entry.identity.end))
             os.close(descriptor)
             continue
         earlier = held.pop(one.path, None)
-        if earlier is not None:
-            # Late bytes had begun a second log in this file. One descriptor reads it, from where delivery stood.
+        if earlier is not None:  # one descriptor reads both logs, from where delivery stood
             entry.offset = min(entry.offset, earlier.offset)
             earlier.close()
         held[one.path] = again = _hold(entry, one, descriptor)
@@ -102,24 +118,57 @@ async def restore(state: State, found: Sequence[Found], telemetry: Telemetry) ->
     return list(held.values())
 
 
-async def _find(entry: resume.Entry, candidates: Sequence[Found]) -> tuple[Found, int] | None:
-    """Return the file that has the entry's content: by its inode, else by the content alone, else compressed."""
-    identity = entry.identity
-    plain = [one for one in candidates if not one.compressed]
-    by_inode = [one for one in plain if one.status is not None and one.status.st_ino == identity.inode]
-    by_content = [one for one in plain if one not in by_inode and not one.unfinished and identity.end]
-    for one in [*by_inode, *by_content]:
-        descriptor = _open(one)
-        if descriptor is None:
-            continue
-        if identity.same_content(descriptor):
-            return one, descriptor
-        os.close(descriptor)
+async def _whole(entry: resume.Entry, candidates: Sequence[Found], *, may_be_active: bool) -> tuple[Found, int] | None:
+    """Return the `.gz` of a generation that had ended, if it has what was read and no more."""
+    if not entry.ended:
+        return None
+    match = await _compressed(entry, candidates, may_be_active=may_be_active)
+    if match is not None and gzipped.content_bytes(match[1]) != entry.identity.end:
+        os.close(match[1])
+        return None
+    return match
+
+
+async def _by_inode(
+    entry: resume.Entry, candidates: Sequence[Found], *, may_be_active: bool
+) -> tuple[Found, int] | None:
+    """Return the file that has the inode and the content, under whatever name."""
+    del may_be_active
+    same = [one for one in candidates if one.status is not None and one.status.st_ino == entry.identity.inode]
+    return _proved(entry, [one for one in same if not one.compressed])
+
+
+async def _compressed(
+    entry: resume.Entry, candidates: Sequence[Found], *, may_be_active: bool
+) -> tuple[Found, int] | None:
+    """Return the `.gz` that has the content."""
+    del may_be_active
     for one in candidates:
         descriptor = _open(one) if one.compressed else None
         if descriptor is None:
             continue
-        if await gzipped.same_content(descriptor, identity):
+        if await gzipped.same_content(descriptor, entry.identity):
+            return one, descriptor
+        os.close(descriptor)
+    return None
+
+
+async def _by_content(
+    entry: resume.Entry, candidates: Sequence[Found], *, may_be_active: bool
+) -> tuple[Found, int] | None:
+    """Return a copy: of a file that was written to, perhaps the one that has its name now."""
+    if not entry.identity.end:
+        return None
+    plain = [one for one in candidates if not one.compressed and not one.unfinished]
+    return _proved(entry, [one for one in plain if may_be_active or not one.active])
+
+
+def _proved(entry: resume.Entry, candidates: Sequence[Found]) -> tuple[Found, int] | None:
+    for one in candidates:
+        descriptor = _open(one)
+        if descriptor is None:
+            continue
+        if entry.identity.same_content(descriptor):
             return one, descriptor
         os.close(descriptor)
     return None
@@ -132,17 +181,10 @@ def _hold(entry: resume.Entry, one: Found, descriptor: int) -> Generation:
     return gzipped.Gzipped(descriptor, one.path, entry.log, min(entry.offset, entry.identity.end), entry.identity)
 
 
-def _account(entry: resume.Entry, instance: int, found: Sequence[Found], telemetry: Telemetry) -> None:
-    """Count what a generation that is gone takes with it."""
+def _account(entry: resume.Entry, telemetry: Telemetry) -> None:
+    """Count what a generation that is gone takes with it. That its inode may have come back says nothing."""
     if entry.done:
         return
-    for one in found:
-        status = one.status
-        if status is None or one.instance != instance or (status.st_dev, status.st_ino) != entry.identity.place:
-            continue
-        if one.active:  # the file is there under its name, with other content
-            telemetry.file_truncated(one.path, entry.undelivered)
-            return
     telemetry.bytes_lost(
         "rotated_away",
         entry.undelivered,

@@ -1,0 +1,279 @@
+"""The source `cri` over a downtime: renamed, compressed, restarted and deleted meanwhile. IDs are those of the acceptance
+cases that the specification of the follower lists."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from sidecar.model import Position
+from tests.support.following import HURRY_POD, PodFollower
+from tests.support.kubelet import Container, compress
+
+
+@pytest.fixture
+def container(tmp_path):
+    made = Container(tmp_path)
+    made.start()
+    yield made
+    made.exit()
+
+
+@pytest.fixture(params=["beginning", "end"])
+def follower(tmp_path, request):
+    return PodFollower(tmp_path, start_at=request.param)
+
+
+async def life(follower, container, *texts, saved=None):
+    """One process that reads these lines and dies with all of them delivered; return its checkpoint."""
+    async with follower.following(saved) as reader:
+        await reader.expect(container.lines(*texts))
+        return follower.saved(reader)
+
+
+async def until(reader, content):
+    async with asyncio.timeout(5.0):
+        while content not in reader.data:
+            await reader.once()
+
+
+# E14: compressed generations at a first start
+
+
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("count", [1, 20_000], ids=["one line", "more than a turn"])
+async def test_e14_compressed_generations_are_read_first_and_whole(tmp_path, container, members, count):
+    follower = PodFollower(tmp_path)
+    expected = b"".join(container.line(f"compressed {number}") for number in range(count))
+    compress(container.rotate(), members=members)
+    expected += container.lines("rotated")
+    container.rotate()
+    expected += container.lines("active")
+
+    async with follower.following() as reader:
+        await reader.expect(expected)
+        await reader.silence()
+
+    assert follower.lost == follower.gaps == {}
+
+
+async def test_e14_a_compressed_generation_that_was_read_is_not_read_after_a_restart(follower, container):
+    saved = await life(follower, container, "one", "two")
+    for number in range(4):
+        container.rotate()
+        saved = await life(follower, container, f"line {number}", saved=saved)
+
+    async with follower.following(saved) as reader:
+        await reader.silence()
+        container.rotate()
+        await reader.expect(container.lines("last"))
+        await reader.silence()
+
+    assert follower.lost == follower.gaps == {}
+
+
+async def test_a_file_that_is_there_beats_its_compressed_twin(tmp_path, container):
+    """The kubelet removes the original after it has given the compressed file its name."""
+    follower = PodFollower(tmp_path)
+    expected = container.lines("one")
+    rotated = container.rotate()
+    content = rotated.read_bytes()
+    compress(rotated)
+    rotated.write_bytes(content)
+    expected += container.lines("two")
+
+    async with follower.following() as reader:
+        await reader.expect(expected)
+        rotated.unlink()
+        await reader.silence()
+
+
+async def test_a_damaged_generation_is_a_gap_and_the_next_ones_are_read(tmp_path, container):
+    follower = PodFollower(tmp_path)
+    container.lines("one")
+    made = compress(container.rotate())
+    made.write_bytes(made.read_bytes()[:20])
+    expected = container.lines("two")
+
+    async with follower.following() as reader:
+        await until(reader, expected)
+
+    assert follower.gaps == {"read_error": 1}
+
+
+# G: restart
+
+
+async def test_g01_lines_written_while_down_are_read_once(follower, container):
+    saved = await life(follower, container, "one", "two", "x" * 2000)
+    missed = container.lines("three", "y" * 2000)
+
+    async with follower.following(saved) as reader:
+        await reader.expect(missed)
+        await reader.silence()
+
+    assert follower.lost == {}
+
+
+async def test_g02_what_was_not_delivered_is_read_again(follower, container):
+    async with follower.following() as reader:
+        first, second = container.lines("one"), container.lines("two")
+        await reader.expect(first + second)
+        (log,) = reader.logs
+        saved = reader.source.snapshot({log: Position(log, len(first))})
+
+    async with follower.following(saved) as reader:
+        await reader.expect(second)
+
+
+async def test_g02_the_undelivered_end_of_a_compressed_generation_is_read_again(follower, container):
+    async with follower.following() as reader:
+        first, second = container.lines("one"), container.lines("two")
+        await reader.expect(first + second)
+        (old,) = reader.logs
+        container.rotate()
+        third = container.lines("three")
+        await reader.expect(third)
+        saved = json.loads(json.dumps(reader.source.snapshot({old: Position(old, len(first))})))
+    container.compress()
+
+    async with follower.following(saved) as reader:
+        await reader.expect(second + third)
+        await reader.silence()
+
+    assert follower.lost == follower.gaps == {}
+
+
+async def test_g05_a_file_renamed_while_down_is_not_read_again(follower, container):
+    saved = await life(follower, container, "one")
+    expected = container.lines("two")
+    container.rename()
+    expected += container.lines("three, through the old descriptor")
+    container.reopen()
+    expected += container.lines("four")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+        await reader.silence()
+
+
+@pytest.mark.parametrize("size", [1, 40_000])
+async def test_g06_compressed_while_down_the_rest_comes_from_the_saved_offset_in_order(follower, container, size):
+    texts = [f"line {number}" for number in range(size)]
+    saved = await life(follower, container, *texts)
+    expected = container.lines("unread", "unread too")
+    for number in range(4):
+        container.rotate()
+        expected += container.lines(f"in generation {number}")
+    assert len(list(container.directory.glob("*.gz"))) == 3
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+        await reader.silence()
+
+    assert follower.lost == follower.gaps == {}
+
+
+async def test_g07_another_file_at_the_path_is_read_from_its_start(follower, container):
+    saved = await life(follower, container, "one, long enough")
+    container.path.unlink()
+    container.exit()
+    container.reopen()
+    expected = container.lines("two")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+
+    assert follower.gaps == {"rotated_away": 1}
+
+
+async def test_more_rotations_than_the_kubelet_keeps_are_a_gap_not_a_silence(follower, container):
+    saved = await life(follower, container, "one")
+    container.lines("lost")
+    for number in range(4):
+        container.rotate()
+        container.lines(f"generation {number}")
+    gone = sorted(container.directory.glob("0.log.*"))[:2]
+    for path in gone:
+        path.unlink()
+
+    async with follower.following(saved) as reader:
+        await until(reader, b"generation 3")
+
+    assert follower.gaps == {"rotated_away": 1}
+
+
+async def test_what_was_read_and_not_delivered_and_is_gone_is_counted_to_the_byte(follower, container):
+    async with follower.following() as reader:
+        written = container.lines("one", "two")
+        await reader.expect(written)
+        saved = reader.source.snapshot({})
+    container.start()
+    container.delete(0)
+    expected = container.lines("three")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+
+    assert follower.lost == {"rotated_away": len(written)}
+
+
+async def test_g11_files_with_equal_beginnings_are_both_read(follower, container):
+    """Gin's debug banner, and a runtime whose clock stands still."""
+    banner = b"2026-07-02T12:00:00Z stdout F [GIN-debug] [WARNING] Running in debug mode.\n" * 20
+    async with follower.following() as reader:
+        await reader.expect(container.raw(banner))
+        container.rotate()
+        await reader.expect(container.raw(banner))
+        saved = follower.saved(reader)
+    container.rotate()
+    container.raw(banner)
+    expected = banner + container.raw(b"2026-07-02T12:00:00Z stdout F and then\n")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+        await reader.silence()
+
+
+# H: starts
+
+
+async def test_h01_restarted_while_down_the_rest_of_the_old_start_comes_first(follower, container):
+    saved = await life(follower, container, "one")
+    expected = container.lines("last words")
+    for number in range(3):
+        container.start()
+        expected += container.lines(f"start {number}")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+        await reader.silence()
+
+    assert follower.lost == follower.gaps == {}
+
+
+async def test_many_lives_give_every_line_once(tmp_path, container):
+    follower = PodFollower(tmp_path, timing=HURRY_POD)
+    saved, received, written = None, b"", b""
+    for number in range(12):
+        async with follower.following(saved) as reader:
+            written += container.lines(f"{number} up")
+            if number % 3 == 0:
+                container.rotate()
+            if number % 5 == 4:
+                container.start()
+            await reader.expect(written[len(received) :])
+            received += reader.data
+            saved = follower.saved(reader)
+        written += container.lines(f"{number} down")
+        for _ in range(number % 3):
+            container.rotate()
+            written += container.lines(f"{number} down and rotated")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(written[len(received) :])
+        await reader.silence()
+
+    assert follower.lost == follower.gaps == {}
