@@ -33,7 +33,7 @@ _EITHER = re.IGNORECASE | re.ASCII
 _PLAIN = re.compile(r"(?!(?:null|true|false|yes|no|on|off|y|n)$)[A-Za-z/_][\w./-]*(?::[\w./-]+)*", _EITHER)
 _MEASURE = re.compile(r"[0-9]+(?:s|m|h|Ki|Mi|Gi|Ti)")  # nobody's number
 _TAG = "tag:yaml.org,2002:"
-_LARGEST = 500_000  # nodes of a document with its aliases written out; more is an attack
+_LARGEST = 200_000  # nodes of a document with its aliases written out; more is an attack
 _TRUE = ("true", "yes", "on")
 
 

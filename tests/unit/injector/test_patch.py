@@ -29,7 +29,9 @@ def plan(label, *, selected=False, namespace="shop", spec=None, annotations=None
 
 @pytest.mark.parametrize(
     ("label", "selected", "special"),
-    list(itertools.product([None, "true", "false", "yes", ""], [False, True], [None, "kube-system", "mirror", *REFUSED])),
+    list(
+        itertools.product([None, "true", "false", "yes", ""], [False, True], [None, "kube-system", "mirror", *REFUSED])
+    ),
 )
 def test_the_truth_table(label, selected, special):
     """System namespaces first, then what the label says, then what the pod is."""
