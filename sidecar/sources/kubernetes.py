@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sidecar.telemetry import Telemetry
 
 _KIND = "kubernetes"
-_RELABELED_SECONDS = 2  # lines that much younger than an instance's end are its successor's; times are whole seconds
+_RELABELED_SECONDS = 1  # lines that much younger than an instance's end are its successor's; ends are whole seconds
 _KEPT = 4  # instances: the API reaches two
 
 
@@ -46,6 +46,7 @@ class Pace:
     poll: float = 1.0  # while the container is not running
     last_poll: float = 5.0
     probe: float = 60.0  # of silence, until it is made sure that the stream has not stalled
+    settle: float = 2.0  # the pod's status may be so old: before missing lines are taken for rotated away
     drain: float = 2.0  # after `stop`: what a native sidecar has
 
 
@@ -61,6 +62,7 @@ class Instance:
     offset: int = 0
     not_before_ns: int = 0
     ended: bool = False
+    strays: Counter[int] = field(default_factory=Counter)  # its first lines, maybe read under its predecessor's name
 
     def state(self, delivered: int) -> dict[str, object]:
         return {
@@ -121,6 +123,7 @@ class Kubernetes:
         self._connection: _Connection | None = None
         self._half: stamped.Line | None = None  # of the connection that broke
         self._inherited: Seen | None = None  # lines of the next instance, read under its predecessor's name
+        self._doubt: tuple[Instance, float] | None = None  # whose lines did not come again, and since when
         self._out: deque[Chunk] = deque()
         self._texts: list[bytes] = []
         self._due = 0.0
@@ -228,11 +231,14 @@ class Kubernetes:
         except kubeapi.ApiError as error:
             await self._broken(error)
             return True
-        if data:
-            self._probe_at = asyncio.get_running_loop().time() + self._pace.probe
-            self._take(connection, data)
-        else:
+        now = asyncio.get_running_loop().time()
+        if not data:
             await self._ended()
+        elif self._take(connection, data, now):
+            self._probe_at = now + self._pace.probe
+        else:
+            await self._disconnect()
+            self._due = now + self._pace.settle
         return True
 
     async def _drain(self, now: float) -> None:
@@ -301,7 +307,10 @@ class Kubernetes:
         stamp = times.format_time(times.Stamp(instance.seen.newest_ns or self._clock_ns(), 9)).encode()
         expected = instance.seen.expected()
         splitter = stamped.Splitter(self._max_line_bytes, stamp)
-        self._connection = _Connection(stream, run, instance, splitter, expected, expected.total(), final=final)
+        asked = expected.total()
+        if not instance.seen.newest_ns:
+            expected = Counter(instance.strays)
+        self._connection = _Connection(stream, run, instance, splitter, expected, asked, final=final)
         self._probe_at = asyncio.get_running_loop().time() + self._pace.probe
 
     def _choose(self, runs: list[kubeapi.Run] | None) -> tuple[kubeapi.Run, Instance] | None:
@@ -325,7 +334,9 @@ class Kubernetes:
                 if self._start_at_end and not self._began and run.previous:
                     continue
                 instance = self._begin(run)
-            if not instance.ended and not self._relabeled(run, instance):
+            if not instance.ended:
+                self._relabel(run, instance)
+            if not instance.ended:
                 return run, instance
         return None
 
@@ -340,25 +351,30 @@ class Kubernetes:
             # counted once: from here on the newest one known is the one before
             self._instances[-1].restarts = runs[0].restarts - 1
 
-    def _relabeled(self, run: kubeapi.Run, instance: Instance) -> bool:
-        """Say whether what was read of a dead instance went on to be its successor's log.
+    def _relabel(self, run: kubeapi.Run, instance: Instance) -> None:
+        """Give what was read under the name of a dead instance to its successor, where it is younger than that.
 
-        Between the look at the pod and the opening of the log the container may have been replaced.
+        Between the look at the pod and the opening of the log the container was replaced. Lines that were known before
+        would have been missed (`_doubts`): so nothing of the dead one was read, and all of it is still to be.
         """
         if not run.finished or instance.seen.newest_ns < (run.finished + _RELABELED_SECONDS) * SECOND:
-            return False
+            return
         self._inherited = instance.seen.continued()
-        self._finish(instance, None)
-        return True
+        instance.seen = Seen()
+        if any(one.id == instance.id and one is not instance for one in self._instances):
+            self._finish(instance, None)  # part of it was read, in front of a gap that is counted
 
     def _begin(self, run: kubeapi.Run) -> Instance:
         self._serial += 1
+        before = self._instances[-1] if self._instances else None
         seen, self._inherited = self._inherited or Seen(), None
         not_before = 0
         if self._start_at_end and not self._began:
             not_before = self._clock_ns()
             seen = Seen(not_before)
         one = Instance(run.id, run.restarts, f"{self._container}#{self._serial}", seen, not_before_ns=not_before)
+        if before is not None and not seen.newest_ns:
+            one.strays = before.seen.expected()
         self._instances.append(one)
         if len(self._instances) > _KEPT:
             del self._instances[0]
@@ -392,25 +408,41 @@ class Kubernetes:
 
     # what came
 
-    def _take(self, connection: _Connection, data: bytes) -> None:
+    def _take(self, connection: _Connection, data: bytes, now: float) -> bool:
+        """Take lines; say no where they may be another instance's: the pod is to be looked at again first."""
         for line in connection.splitter.feed(data):
-            self._line(connection, line)
+            if not line.text:
+                self._telemetry.source_waiting(self._path, f"the kubelet says: {line.complaint}")
+            elif connection.expected[line.key] > 0:
+                connection.expected[line.key] -= 1
+                connection.came += 1
+            elif not self._unwanted(connection, line):
+                if connection.asked and not connection.came:
+                    if self._doubts(connection, now):
+                        return False
+                    self._gap(connection)
+                self._add(connection.instance, line)
         self._pack(connection.instance)
+        return True
 
-    def _line(self, connection: _Connection, line: stamped.Line) -> None:
+    def _unwanted(self, connection: _Connection, line: stamped.Line) -> bool:
+        """Say whether a line is older than where reading begins, or younger than where it ends."""
+        if line.ns < connection.instance.not_before_ns:
+            return True
+        return self._stopping_ns is not None and line.ns > self._stopping_ns
+
+    def _doubts(self, connection: _Connection, now: float) -> bool:
+        """Say whether lines that do not come again may be missing because the container was just replaced."""
         instance = connection.instance
-        if not line.text:
-            self._telemetry.source_waiting(self._path, f"the kubelet says: {line.complaint}")
-            return
-        if line.ns < instance.not_before_ns or (self._stopping_ns is not None and line.ns > self._stopping_ns):
-            return
-        if connection.expected[line.key] > 0:
-            connection.expected[line.key] -= 1
-            connection.came += 1
-            return
-        if connection.asked and not connection.came:
-            instance = self._gap(connection)
+        if not connection.run.running or not instance.id or self._stopping_ns is not None:
+            return False
+        if self._doubt is None or self._doubt[0] is not instance:
+            self._doubt = (instance, now)
+        return now < self._doubt[1] + self._pace.settle
+
+    def _add(self, instance: Instance, line: stamped.Line) -> None:
         self._half = None
+        self._doubt = None
         self._retry = self._pace.first_retry
         self._texts.append(line.text)
         instance.offset += len(line.text)
@@ -427,7 +459,7 @@ class Kubernetes:
             part = data[begin : begin + generation.CHUNK_BYTES]
             self._out.append(Chunk(part, Position(instance.log, start + begin)))
 
-    def _gap(self, connection: _Connection) -> Instance:
+    def _gap(self, connection: _Connection) -> None:
         """Lines that must come again did not: their file was rotated away, and with it perhaps lines nobody has read.
 
         What follows is a log of its own, because positions behind the gap are not those of an earlier reading.
@@ -442,7 +474,6 @@ class Kubernetes:
         self._half = None
         self._inherited = instance.seen.continued()
         connection.instance = self._begin(connection.run)
-        return connection.instance
 
     def _finish(self, instance: Instance, half: stamped.Line | None) -> None:
         """Say that a log is over; `half` is what is left of a line without an end."""

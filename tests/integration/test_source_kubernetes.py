@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import io
 import json
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from tests.contracts.source_contract import SourceContract, Subject
 from tests.support.fake_kubernetes import SECOND, FakeKubernetes, Fault
 from tests.support.reading import Reader
 
-HURRY = kubernetes.Pace(first_retry=0.002, last_retry=0.01, poll=0.002, last_poll=0.005, probe=60.0)
+HURRY = kubernetes.Pace(first_retry=0.002, last_retry=0.01, poll=0.002, last_poll=0.005, settle=0.01)
 WRAPPING = len("2026-11-25T00:00:00.000000000Z stdout F ")
 
 
@@ -82,14 +83,13 @@ async def nothing_more(reader, times=3):
 
 
 class Unwrapped:
-    """A source whose lines are the application's: what the runtime's wrapping adds is taken off data and positions."""
+    """A source whose lines are the application's: what the runtime's form adds is taken off data and positions."""
 
     def __init__(self, source):
         self._source = source
-        self._offsets = {}  # ours → the source's, at each end of a line
-        self._wrapped = 0
-        self._ours = 0
-        self._fresh = True
+        self._offset = 0
+        self._ends = {}  # where a line ends → where it ends in the runtime's form
+        self._held = b""
 
     def __getattr__(self, name):
         return getattr(self._source, name)
@@ -98,31 +98,19 @@ class Unwrapped:
         chunk = await self._source.read(wait)
         if chunk is None:
             return None
-        if self._fresh and chunk.data:
-            self._fresh = False
-        out = bytearray()
-        start = self._ours
-        for line in chunk.data.splitlines(keepends=True):
-            text = line[WRAPPING:]
-            out += text
-            self._wrapped = chunk.start.offset + 0
-            self._ours += len(text)
-        end = chunk.start.offset
-        ours = start
-        for line in chunk.data.splitlines(keepends=True):
+        start, texts, end = self._offset, [], chunk.start.offset - len(self._held)
+        lines = (self._held + chunk.data).splitlines(keepends=True)
+        self._held = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        for line in lines:
             end += len(line)
-            ours += len(line) - WRAPPING
-            self._offsets[ours] = end
-        return type(chunk)(
-            bytes(out), Position(chunk.start.log, start), chunk.stream, end_of_log=chunk.end_of_log, final=chunk.final
-        )
-
-    def unread(self):
-        return self._source.unread()
+            texts.append(line[WRAPPING:])
+            self._offset += len(texts[-1])
+            self._ends[self._offset] = end
+        return dataclasses.replace(chunk, data=b"".join(texts), start=Position(chunk.start.log, start))
 
     def snapshot(self, delivered):
         return self._source.snapshot(
-            {log: Position(log, self._offsets[position.offset]) for log, position in delivered.items()}
+            {log: Position(log, self._ends[position.offset]) for log, position in delivered.items()}
         )
 
 
@@ -357,6 +345,40 @@ async def test_a_dead_instance_whose_log_is_removed_is_a_gap(fake):
         fake.write(b"two\n")
         await expect(reader, b"one", b"two")
         assert followed.gaps == {"restarted": 1}
+
+
+@pytest.mark.parametrize("seconds", [5, 3600])
+async def test_a_log_opened_under_the_name_of_a_dead_instance_is_not_read_twice(fake, seconds):
+    """The pod's status lags: the kubelet already serves the next instance."""
+    followed = Followed(fake)
+    fake.write(b"zero\n")
+    fake.reported = 0
+    fake.restart()
+    now = fake.clock_ns()
+    fake.write(b"one\n", ns=now)
+    fake.write(b"two\n", ns=now + seconds * SECOND)
+    async with followed.reading() as reader:
+        await expect(reader, b"one", b"two")
+        fake.reported = None
+        fake.cut()
+        fake.write(b"three\n", ns=now + seconds * SECOND)
+        await expect(reader, b"one", b"two", b"zero", b"three")
+        await nothing_more(reader)
+        assert followed.gaps == {}
+
+
+async def test_a_restart_that_the_pods_status_does_not_tell_yet_is_no_gap(fake):
+    followed = Followed(fake, pace=dataclasses.replace(HURRY, settle=0.3))
+    async with followed.reading() as reader:
+        fake.write(b"zero\n")
+        await expect(reader, b"zero")
+        fake.reported = 0
+        fake.restart()
+        fake.write(b"one\n")
+        await nothing_more(reader)
+        fake.reported = None
+        await expect(reader, b"zero", b"one")
+        assert followed.gaps == {}
 
 
 # H08: rotations

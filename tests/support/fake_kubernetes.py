@@ -77,6 +77,7 @@ class FakeKubernetes:
         self.faults: list[Fault] = []  # for the next requests for a log
         self.requests: list[dict[str, str]] = []
         self.complaint = b""
+        self.reported: int | None = None  # the pod's status is so old that this instance runs
         self.blind_after: int | None = None  # follow up to here and stall, as before 1.29
         self._changed = asyncio.Event()
         self._cuts = 0
@@ -186,6 +187,10 @@ class FakeKubernetes:
         if refused := self._refused(request, forbidden=self.pods_forbidden, resource="pods"):
             return refused
         mine: dict[str, object] = {"name": "app", "restartCount": self.current.number}
+        if self.reported is not None:
+            old = self.instances[self.reported]
+            mine |= {"restartCount": old.number, "state": {"running": {}}, "containerID": old.id}
+            return web.json_response({"status": {"containerStatuses": [mine]}})
         before = self.instances[-2] if len(self.instances) > 1 else None
         if self.creating:
             mine["state"] = {"waiting": {"reason": "ContainerCreating"}}
