@@ -78,8 +78,9 @@ class Cri(polling.Polling):
             position = delivered.get(one.log)
             offset = one.origin if position is None else position.offset
             if one.descriptor < 0 and one.told is not None and offset >= one.told:
-                self._succession.past.remove(one)  # all of it is delivered
-                self._done.append(podresume.Past(one.identity, one.instance, one.whole()))
+                if one in self._succession.past:  # all of it is delivered
+                    self._succession.past.remove(one)
+                    self._done.append(podresume.Past(one.identity, one.instance, one.whole()))
                 continue
             generations.append(
                 {

@@ -202,7 +202,7 @@ class Succession:
                 self._begin_again(one, len(data))
             one.grew_at = now
             one.end_met_at = None
-            if one.offset >= one.size:
+            if one.offset >= one.size and not (one.complete and self._timing.end_when_settled):
                 self._settle(one, now)
             return Chunk(data, Position(one.log, one.offset - len(data)))
         if one.offset < one.size and not self._stopping:
