@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.errors import ConfigError, Problem
 from sidecar.options import Duration, Size, option
-from sidecar.sources import command, cri, fifo, file, kubernetes, stdin
+from sidecar.sources import command, cri, fifo, file, globbed, kubernetes, stdin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -102,7 +102,7 @@ def _file(asked: Request) -> Source:
     if not path:
         raise _problem("source.path", "expected the path of a file: source.kind is file")
     if glob.has_magic(path) and not Path(path).exists():
-        raise _problem("source.path", f'expected the path of one file: this version follows no globs such as "{path}"')
+        return globbed.Globbed(path, asked.telemetry, start_at=asked.config.start_at, saved=asked.saved)
     return file.File(path, asked.telemetry, start_at=asked.config.start_at, saved=asked.saved)
 
 

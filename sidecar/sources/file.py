@@ -40,8 +40,11 @@ class File(polling.Polling):
         start_at: str = "beginning",
         saved: Mapping[str, Any] | None = None,
         timing: succession.Timing | None = None,
+        logs: str = "",
     ) -> None:
+        """Take `logs`: what the names of its logs begin with, where several files are followed."""
         super().__init__(telemetry, timing if timing is not None else succession.Timing())
+        self._succession.prefix = logs
         self._path = path
         self._file = Path(path)
         self._start_at_end = start_at == "end"
@@ -63,6 +66,10 @@ class File(polling.Polling):
         self._began = self._began or state is not None
         self._discover(now)
         self._began = True
+
+    def holds(self, status: os.stat_result) -> bool:
+        """Whether this is a file that is followed here, under whatever name."""
+        return self._succession.held(status) is not None
 
     def snapshot(self, delivered: Mapping[str, Position]) -> dict[str, object]:
         newest = max((one.modified_ns for one in self._succession.generations), default=0)

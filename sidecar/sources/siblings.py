@@ -53,6 +53,12 @@ def rotated(path: str, *, compressed: bool = False) -> list[Sibling]:
     return sorted(_regular(names), key=_age)
 
 
+def is_rotated(path: str, log: str) -> bool:
+    """Whether `path` has a name that rotation gives to `log`."""
+    one, other = Path(path), Path(log)
+    return one.parent == other.parent and _names(other).fullmatch(one.name) is not None
+
+
 def with_inode(directories: Iterable[Path], inode: int) -> list[Sibling]:
     """Return the regular files that have this inode number, under whatever name."""
     # Not by the directory's own inode numbers: overlay file systems list others than `stat` tells.

@@ -60,6 +60,7 @@ class Succession:
         self.generations: list[Generation] = []
         self.past: deque[Generation] = deque(maxlen=_REMEMBERED)  # closed; kept until the last line is delivered
         self.serial = 0  # how many logs have been named
+        self.prefix = ""  # of their names, where several successions name logs side by side
         self._telemetry = telemetry
         self._timing = timing
         self._rescue = rescue
@@ -73,7 +74,7 @@ class Succession:
     def name(self, place: tuple[int, int]) -> str:
         """Return the name of a new log in the file at `place`: no two logs share one, over restarts too."""
         self.serial += 1
-        return f"{place[0]}:{place[1]}:{self.serial}"
+        return f"{self.prefix}{place[0]}:{place[1]}:{self.serial}"
 
     def held(self, status: stat_result) -> Generation | None:
         """Return the held generation that is this file, if one is."""

@@ -9,11 +9,11 @@ import pytest
 
 from sidecar import sources, telemetry
 from sidecar.errors import ConfigError
-from sidecar.sources import command, cri, file
+from sidecar.sources import command, cri, file, globbed
 
 # Modules beside the sources that are nouns they share.
 SHARED = {
-    *("__init__", "generation", "gzipped", "known", "pipe", "podlog", "podresume", "polling"),
+    *("__init__", "generation", "globbed", "gzipped", "known", "pipe", "podlog", "podresume", "polling"),
     *("resume", "siblings", "succession", "kubeapi", "seen", "stamped"),
 }
 
@@ -65,9 +65,8 @@ def test_a_file_needs_a_path():
 
 
 @pytest.mark.parametrize("path", ["/var/log/*.log", "/var/log/app?.log", "/var/log/[ab].log"])
-def test_a_glob_is_refused_not_waited_for(path):
-    with pytest.raises(ConfigError, match=r"source\.path: .* no globs"):
-        made(kind="file", path=path)
+def test_a_glob_makes_a_source_that_follows_many_files(path):
+    assert isinstance(made(kind="file", path=path), globbed.Globbed)
 
 
 def test_a_command_needs_a_command():
