@@ -30,7 +30,7 @@ RELEASE = "trixie"
 PYTHON = "3.13"
 BUILD, RUNTIME = "localhost/python-build:local", "localhost/python-runtime:local"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gin-sidecar" / "images"
-_UNUSED = ("test", "idlelib", "ensurepip", "pydoc_data", "turtledemo", "tkinter", "lib2to3")
+_UNUSED = ("sitecustomize.py", "test", "idlelib", "ensurepip", "pydoc_data", "turtledemo", "tkinter", "lib2to3")
 # Of libc6 and what belongs to it, distroless holds everything, whether Python links it or not; wheels do.
 _LIBRARIES = (
     "libpthread",
