@@ -1,4 +1,4 @@
-"""Audit records: who did what to which image, as `python -m tools.release` writes them (schemas/audit-log.schema.json)."""
+"""Audit records: who did what to which image, as `tools.release` writes them (schemas/audit-log.schema.json)."""
 
 from __future__ import annotations
 

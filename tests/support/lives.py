@@ -7,6 +7,7 @@ its log to `<directory>/log`. When stdin ends, so does the program.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from pathlib import Path
@@ -27,8 +28,6 @@ def live(directory: Path, settings: list[str]) -> int:
     def listening(_host: str, port: int) -> None:
         (directory / "port.new").write_text(str(port))
         (directory / "port.new").rename(directory / "port")
-
-    import asyncio
 
     return asyncio.run(app.App(made, on_listening=listening).run())
 
