@@ -6,7 +6,8 @@ to any file that had the name is read once, as long as it can be had: old descri
 Polling is the truth, every 100 to 200 ms; nobody reading (a full queue) does not stop the discovery of new files,
 which runs on the loop's timer, because the disk is the buffer only as long as we hold it.
 Refused: inotify (it misses remote file systems and overflows), threads (reads are 256 KiB from the page cache),
-and to follow the sidecar's own output. Compressed generations are not read.
+and to follow the sidecar's own output. Compressed generations are read in catch-up only: at a first start and after a
+downtime, once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sidecar.sources import generation, known, polling, resume, siblings, succession
+from sidecar.sources import generation, gzipped, known, polling, resume, siblings, succession
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -169,7 +170,7 @@ class File(polling.Polling):
 
     def _first(self, now: float) -> None:
         """Begin with what exists: the rotated files too, or nothing of it."""
-        rotated = siblings.rotated(self._path)
+        rotated = siblings.rotated(self._path, compressed=not self._start_at_end)
         if self._start_at_end:
             with contextlib.suppress(OSError):
                 status = self._file.stat()
@@ -184,7 +185,8 @@ class File(polling.Polling):
                 self._telemetry.source_waiting(sibling.path, generation.problem_of(error))
                 continue
             offset = os.fstat(descriptor).st_size if self._start_at_end else 0
-            one = generation.Generation(descriptor, sibling.path, self._succession.name(sibling.place), offset)
+            make = gzipped.Gzipped if sibling.compressed else generation.Generation
+            one = make(descriptor, sibling.path, self._succession.name(sibling.place), offset)
             if self._start_at_end:
                 one.told = offset
                 one.settled = True

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sidecar.sources import generation, siblings
+from sidecar.sources import generation, gzipped, siblings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,14 +89,26 @@ def restore(state: State, path: str, succession: Succession, known: Known, telem
     rotated = siblings.rotated(path)
     held, missing = _by_inode(state, path)
     truncated = False
+    archives = [one for one in siblings.rotated(path, compressed=True) if one.compressed] if missing else []
     for index, entry in missing:
         copy = None if entry.done else _copy(entry, rotated, held, known)
-        if copy is not None:
+        if copy is None:
+            archived, archive = _archived(entry, archives)
+            if archive is not None:
+                archives.remove(archive)
+                if archived is not None:
+                    held[archived.place] = (index, archived)
+                continue
+        else:
             held[copy.place] = (index, copy)
         if _account(entry, path, telemetry, known_now=entry.identity.place in held, copied=copy is not None):
             truncated = True
     for _, one in sorted(held.values(), key=lambda item: item[0]):
         succession.add(one, now)
+    for archive in archives:  # compressed before anybody read it
+        if archive.status.st_mtime_ns > state.modified_ns:
+            descriptor = generation.open_log(archive.path)
+            succession.add(gzipped.Gzipped(descriptor, archive.path, succession.name(archive.place)), now)
 
     newest = succession.newest
     undisturbed = newest is not None and newest.place == _place(path)
@@ -156,6 +168,24 @@ def _copy(
             one.complete = True
             return one
     return None
+
+
+def _archived(entry: Entry, archives: list[Sibling]) -> tuple[Generation | None, Sibling | None]:
+    """Return the compressed file that has the entry's content, and what is left of it to be read."""
+    for archive in reversed(archives):
+        try:
+            descriptor = generation.open_log(archive.path)
+        except OSError:
+            continue
+        if not gzipped.same_content_at_once(descriptor, entry.identity):
+            os.close(descriptor)
+            continue
+        if entry.done:
+            os.close(descriptor)
+            return None, archive
+        offset = min(entry.offset, entry.identity.end)
+        return gzipped.Gzipped(descriptor, archive.path, entry.log, offset, entry.identity), archive
+    return None, None
 
 
 def _account(entry: Entry, path: str, telemetry: Telemetry, *, known_now: bool, copied: bool) -> bool:

@@ -35,6 +35,10 @@ class Sibling:
     def place(self) -> tuple[int, int]:
         return self.status.st_dev, self.status.st_ino
 
+    @property
+    def compressed(self) -> bool:
+        return self.path.endswith(_GZIP)
+
 
 def rotated(path: str, *, compressed: bool = False) -> list[Sibling]:
     """Return the rotated files beside `path`, oldest first. A directory that cannot be listed has none.

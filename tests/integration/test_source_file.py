@@ -165,7 +165,7 @@ async def test_rotated_files_are_read_first_oldest_first(follower, path, tmp_pat
 
 @pytest.mark.parametrize(
     "name",
-    ["app.log.1.gz", "app.log.1.tmp", "app.log.bak", "app.logs", "other.log.1", "app-backup.log", "app.log.conf"],
+    ["app.log.1.zst", "app.log.1.tmp", "app.log.bak", "app.logs", "other.log.1", "app-backup.log", "app.log.conf"],
 )
 async def test_other_files_beside_the_log_are_left_alone(follower, path, tmp_path, name):
     (tmp_path / name).write_bytes(b"something else\n")
@@ -304,7 +304,7 @@ async def test_discovery_goes_on_while_nobody_reads(follower, path, tmp_path):
                 writer.reopen()
                 before = follower.rotations
                 async with asyncio.timeout(5.0):
-                    while follower.rotations == before:  # noqa: ASYNC110  a timer has no event to wait for
+                    while follower.rotations == before:
                         await asyncio.sleep(HURRY.discovery)
                 (tmp_path / f"app.log.{number}").unlink()
                 expected += writer.lines(f"unread {number}")

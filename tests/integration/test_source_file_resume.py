@@ -302,18 +302,62 @@ async def test_what_was_read_and_not_delivered_and_is_gone_is_counted(follower, 
     assert follower.gaps == {"rotated_away": 1}
 
 
-async def test_a_compressed_generation_is_a_gap_not_a_silence(follower, writer, path):
+def compress(path):
+    """What gzip does: the compressed file has the original's times, and the original goes."""
+    target = path.with_name(path.name + ".gz")
+    target.write_bytes(gzip.compress(path.read_bytes()))
+    shutil.copystat(path, target)
+    path.unlink()
+
+
+async def test_e14_g06_the_rest_of_generations_compressed_while_down_is_read_in_order(follower, writer):
     saved = await life(follower, writer, "one")
-    writer.lines("two")
-    rotated = writer.rotate()
-    path.with_name("app.log.1.gz").write_bytes(gzip.compress(rotated.read_bytes()))
-    rotated.unlink()
-    expected = writer.lines("three")
+    expected = writer.lines("two")
+    compress(writer.rotate("-20260703"))
+    expected += writer.lines("three")
+    compress(writer.rotate("-20260704"))
+    expected += writer.lines("four")
+    writer.rotate("-20260705")
+    expected += writer.lines("five")
 
     async with follower.following(saved) as reader:
         await reader.expect(expected)
+        await reader.silence()
+        saved = follower.saved(reader)
+    async with follower.following(saved) as reader:
+        await reader.silence()
+        await reader.expect(writer.lines("six"))
 
-    assert follower.gaps == {"rotated_away": 1}
+    assert follower.lost == follower.gaps == {}
+
+
+async def test_e14_a_generation_that_was_delivered_and_then_compressed_is_not_read_again(follower, writer):
+    async with follower.following() as reader:
+        await reader.expect(writer.lines("one"))
+        rotated = writer.rotate()
+        await reader.expect(writer.lines("two"))
+        saved = follower.saved(reader)
+    compress(rotated)
+
+    async with follower.following(saved) as reader:
+        await reader.silence()
+        await reader.expect(writer.lines("three"))
+
+    assert follower.lost == follower.gaps == {}
+
+
+async def test_e14_compressed_generations_are_read_at_a_first_start_from_the_beginning(path, writer):
+    expected = writer.lines("one")
+    compress(writer.rotate("-20260703"))
+    expected += writer.lines("two")
+    writer.rotate("-20260704")
+    expected += writer.lines("three")
+
+    async with Follower(path).following() as reader:
+        await reader.expect(expected)
+        await reader.silence()
+    async with Follower(path, start_at="end").following() as reader:
+        await reader.silence()
 
 
 async def test_an_inode_that_came_back_with_the_same_banner_is_another_file(follower, writer):
