@@ -73,6 +73,11 @@ def place(tmp_path):
     service.chmod(service.stat().st_mode | stat.S_IXUSR)
     (tmp_path / "app.log").write_bytes(b"\n".join(lines.canonical(5)) + b"\n")
     (tmp_path / "sidecar.yaml").write_text(_block("yaml", 0))
+    pod = tmp_path / "pods" / "app"
+    pod.mkdir(parents=True)
+    (pod / "0.log").write_bytes(
+        b"".join(b"2026-10-06T09:05:03Z stdout F " + line + b"\n" for line in lines.canonical(5))
+    )
     (tmp_path / "deployment.yaml").write_bytes((ROOT / "examples" / "plain" / "shop.yaml").read_bytes())
     letters = tmp_path / "dead-letter"
     letters.mkdir()
@@ -92,6 +97,7 @@ def _here(command, place, loki_url):
     command = command.replace("/var/log/app.log", str(place / "app.log")).replace(
         "/var/lib/gin-sidecar", str(place / "state")
     )
+    command = command.replace("/var/log/pods/shop_orders-0_6c1f", str(place / "pods"))
     command = command.replace("http://loki:3100", loki_url).replace("sidecar run", "sidecar run --set http.port=0")
     return command.replace("sidecar ", f"{shlex.quote(sys.executable)} -m sidecar ", 1)
 
@@ -106,7 +112,7 @@ async def test_each_command_works(command, place):
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         out = b""
-        if "source.kind=file" in command:  # a followed file has no end
+        if "source.kind=" in command:  # a followed file has no end
             async with asyncio.timeout(20):
                 while out.count(b"\n") < 5:
                     out += await process.stdout.readline()
