@@ -280,7 +280,7 @@ class Pump:
 
     def _finish_logs(self) -> None:
         """Open the last position of each log that has ended, once nothing pending began in it."""
-        begun = {each.pending_log for lane in self._lanes() for each in lane.assemblers.values() if each.pending}
+        begun = {log for log, _ in self._pending_places()}
         for stream, logs in self._carried_from.items():
             if self._carried.get(stream) or any(one.carries for (_, of), one in self._framers.items() if of == stream):
                 begun |= logs
@@ -290,6 +290,16 @@ class Pump:
             # it stands behind everything that was handed over of the log: reached when that is acknowledged
             end = self._closed[log] = self._ended.pop(log)
             self._tracker.open(Position(log, end), 0)
+
+    def _pending_places(self) -> list[tuple[str, int]]:
+        """Return the log and the start of each line in open blocks."""
+        return [
+            place
+            for lane in self._lanes()
+            for assembler in lane.assemblers.values()
+            if assembler.pending
+            for place in assembler.pending_places
+        ]
 
     def _lanes(self) -> list[_Lane]:
         return [self._counting] if self._repeating is None else [self._repeating, self._counting]
@@ -412,10 +422,9 @@ class Pump:
         else:
             records = []
         parts = len(self._outboxes)
-        assemblers = [each for one in self._lanes() for each in one.assemblers.values() if each.pending]
-        starts = [each.pending_start for each in assemblers if each.pending_log == self._log]
-        known = [start for start in starts if start is not None]
-        ack = self._tracker.open(Position(self._log, min([boundary, *known])), parts)
+        # Of a block that began in an older log, the first line in this one is what must not be passed.
+        starts = [start for log, start in self._pending_places() if log == self._log]
+        ack = self._tracker.open(Position(self._log, min([boundary, *starts])), parts)
         if records:
             batch = Batch(records, ack)
             for outbox in self._outboxes:

@@ -126,9 +126,8 @@ class Generations:
             log = f"log{number}"
             offset = positions.get(log, 0)
             ended = number + 1 < len(world.generations)
-            if ended and offset >= len(data) and positions:
-                if offset == len(data):
-                    continue
+            if ended and positions and offset == len(data):
+                continue
             while offset < len(data):
                 size = world.sizes[turn % len(world.sizes)]
                 turn += 1
