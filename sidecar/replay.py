@@ -1,8 +1,8 @@
 """`sidecar replay`: send dead letters, or any NDJSON of records, to the configured sinks again.
 
-A line is a dead letter (`{"time", "reason", "record"}`) or a record itself. Every line's fate is counted and the first
-lines that were not delivered are named; progress shows on a terminal. A destination that takes nothing for
-`drain_seconds` ends the replay: what is left is said and nothing is lost, the files stay as they are.
+A line is a dead letter (`{"time", "reason", "record"}`) or a record itself. Every line's fate is told: those that were
+delivered by their number, each other one by its place and the reason; progress shows on a terminal. A destination that
+takes nothing for `drain_seconds` ends the replay: what is left is said and nothing is lost, the files stay as they are.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from sidecar.config import Config
 
 _BATCH = 1000
-_SHOWN = 10
 
 
 class _Letters:
@@ -48,7 +47,6 @@ class _Report:
 
     def __init__(self) -> None:
         self.fates: Counter[str] = Counter()
-        self.examples: list[str] = []
         self._where: dict[int, str] = {}
 
     def read(self, record: Record, where: str) -> None:
@@ -63,8 +61,7 @@ class _Report:
         self.show(f"{where}: not a record: expected one JSON object, a record or a dead letter")
 
     def show(self, text: str) -> None:
-        if len(self.examples) < _SHOWN:
-            self.examples.append(text)
+        sys.stderr.write(text + "\n")
 
 
 class _Ack:
@@ -184,5 +181,3 @@ def _say(delivered: int, report: _Report) -> None:
     out.write(f"{delivered} delivered\n")
     for fate, count in report.fates.most_common():
         out.write(f"{count} {fate}\n")
-    for example in report.examples:
-        out.write(f"  {example}\n")
