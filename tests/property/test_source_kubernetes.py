@@ -1,0 +1,122 @@
+"""Law: over any writing, cut, broken connection, restart of the container and crash of the sidecar, as long as nothing
+is rotated away and restarts are not faster than they can be asked for, every line is delivered once and no gap counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import tempfile
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidecar import telemetry
+from sidecar.model import Position
+from sidecar.sources import kubeapi, kubernetes
+from tests.support.fake_kubernetes import SECOND, FakeKubernetes
+from tests.support.reading import Reader
+
+PACE = kubernetes.Pace(first_retry=0.001, last_retry=0.004, poll=0.001, last_poll=0.002, settle=0.004)
+
+actions = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.integers(1, 4), st.sampled_from((0, 0, 1, SECOND // 2, 3 * SECOND))),
+        st.tuples(st.sampled_from(("cut", "abort", "restart", "sync", "crash")), st.integers(0, 8), st.just(0)),
+    ),
+    max_size=14,
+)
+
+
+class History:
+    def __init__(self, fake):
+        self.fake = fake
+        self.telemetry = telemetry.Telemetry(log=telemetry.Log(io.StringIO()))
+        self.written = []
+        self.delivered = []
+        self.reader = None
+        self.state = None
+
+    async def open(self):
+        api = kubeapi.Api(self.fake.environ, "shop", "web-0", account=str(self.fake.account))
+        source = kubernetes.Kubernetes(
+            api, "shop/web-0", "app", self.telemetry, max_line_bytes=1024, saved=self.state, pace=PACE
+        )
+        await source.start()
+        self.reader = Reader(source)
+
+    def came(self):
+        return [line.split(b" ", 3)[3] for line in self.reader.data.split(b"\n") if line]
+
+    async def sync(self):
+        async with asyncio.timeout(10):
+            while len(self.delivered) + len(self.came()) < len(self.written):
+                assert await self.reader.once(0.01) is not None
+
+    async def noticed(self):
+        """Read until the source knows the instance that runs now."""
+        async with asyncio.timeout(10):
+            while self.reader.source._instances[-1].id != self.fake.current.id:
+                await self.reader.once(0.01)
+
+    async def crash(self, back):
+        """Die with the last few lines undelivered."""
+        kept = max(0, len(self.came()) - back)
+        self.delivered += self.came()[:kept]
+        positions = {}
+        for chunk in self.reader.chunks:
+            lines = chunk.data.splitlines(keepends=True)
+            end = chunk.start.offset + sum(map(len, lines[:kept]))
+            positions[chunk.start.log] = Position(chunk.start.log, end)
+            if kept < len(lines):
+                break  # nothing behind it is delivered, no end of a log either
+            kept -= len(lines)
+        self.state = json.loads(json.dumps(self.reader.source.snapshot(positions)))
+        await self.reader.source.close()
+        await self.open()
+
+
+async def run(steps):
+    now = 1_700_000_000 * SECOND
+    with tempfile.TemporaryDirectory() as directory:
+        async with FakeKubernetes(Path(directory), clock_ns=lambda: now) as fake:
+            history = History(fake)
+            await history.open()
+            try:
+                await history.noticed()
+                for action, count, step in steps:
+                    if action == "write":
+                        for _ in range(count):
+                            now += step
+                            line = b"line %d" % (0 if step == 0 else len(history.written))  # equal ones too
+                            history.written.append(line)
+                            fake.write(line + b"\n")
+                    elif action == "restart":
+                        await history.sync()
+                        now += SECOND
+                        fake.restart()
+                        await history.noticed()
+                    elif action == "crash":
+                        await history.crash(count)
+                    elif action == "sync":
+                        await history.sync()
+                    else:
+                        getattr(fake, action)()
+                await history.sync()
+                await history.reader.once(0.01)
+                assert sorted(history.delivered + history.came()) == sorted(history.written)
+                gaps = [
+                    history.telemetry.registry.get_sample_value("sidecar_log_gaps_total", {"reason": reason})
+                    for reason in telemetry.GAPS
+                ]
+                assert not any(gaps)
+            finally:
+                await history.reader.source.close()
+
+
+@settings(max_examples=30)
+@given(actions)
+def test_every_line_is_delivered_once_whatever_happens_to_the_connection(steps):
+    asyncio.run(run(steps))
