@@ -185,3 +185,75 @@ def test_a_save_that_fails_is_told_at_a_limited_rate_and_tried_again(
     (tmp_path / "gone").rename(tmp_path / "state")
     assert saved.save(SECTIONS)
     assert saved.load() == SECTIONS
+
+
+def again(tmp_path: Path, told: Told) -> dict[str, Any] | None:
+    return checkpoint.Checkpoint(tmp_path / "state" / "checkpoint.json", told.telemetry).load()
+
+
+def test_what_was_noted_is_loaded_and_only_what_changed_is_written(
+    saved: checkpoint.Checkpoint, tmp_path: Path, told: Told
+) -> None:
+    journal = tmp_path / "state" / "checkpoint.journal"
+    assert saved.note({"source": {"offset": 1}}, {"series": {"a": [1] * 1000, "b": [2]}})
+    assert saved.note({"source": {"offset": 2}}, {"series": {"a": [1] * 1000, "b": [3]}})
+    size = journal.stat().st_size
+    assert size < 500
+
+    assert saved.note({"source": {"offset": 2}}, {"series": {"b": [3]}})
+
+    assert journal.stat().st_size == size, "nothing changed"
+    assert again(tmp_path, told) == {"source": {"offset": 2}, "series": {"a": [1] * 1000, "b": [3]}}
+    assert told.saves == 2
+
+
+@pytest.mark.parametrize("cut", [1, 20, 60])
+def test_a_note_that_is_torn_leaves_the_one_before(
+    saved: checkpoint.Checkpoint, tmp_path: Path, told: Told, cut: int
+) -> None:
+    for offset in range(4):
+        saved.note({"source": {"offset": offset, "padding": "x" * 100}}, {})
+    journal = tmp_path / "state" / "checkpoint.journal"
+    journal.write_bytes(journal.read_bytes()[:-cut])
+
+    loaded = again(tmp_path, told)
+
+    assert loaded is not None
+    assert loaded["source"]["offset"] == 2
+    assert told.invalid == {}
+
+
+def test_a_journal_of_another_checkpoint_is_left_alone(
+    saved: checkpoint.Checkpoint, tmp_path: Path, told: Told
+) -> None:
+    saved.note({"source": 1}, {})
+    saved.note({"source": 2}, {})
+
+    saved.save({"source": 7})
+
+    assert again(tmp_path, told) == {"source": 7}
+    assert saved.note({"source": 8}, {})
+    assert again(tmp_path, told) == {"source": 8}
+
+
+def test_a_long_journal_becomes_a_new_checkpoint(saved: checkpoint.Checkpoint, tmp_path: Path, told: Told) -> None:
+    journal = tmp_path / "state" / "checkpoint.journal"
+    for offset in range(60):
+        saved.note({"source": offset}, {"series": {"a": f"{offset:0100000}"}})
+
+    assert journal.stat().st_size < 2 << 20
+    assert again(tmp_path, told) == {"source": 59, "series": {"a": f"{59:0100000}"}}
+
+
+def test_after_a_note_that_fails_the_next_one_saves_everything(
+    saved: checkpoint.Checkpoint, tmp_path: Path, told: Told
+) -> None:
+    saved.note({"source": 1}, {"series": {"a": 1}})
+    (tmp_path / "state").rename(tmp_path / "gone")
+    assert not saved.note({"source": 2}, {"series": {"b": 2}})
+    assert told.value("sidecar_checkpoint_failures_total") == 1
+    (tmp_path / "gone").rename(tmp_path / "state")
+
+    assert saved.note({"source": 2}, {})
+
+    assert again(tmp_path, told) == {"source": 2, "series": {"a": 1, "b": 2}}
