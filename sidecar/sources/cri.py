@@ -6,7 +6,7 @@ as it appears and held until it is read and quiet, so nothing is lost that was s
 are read in their order, and the generations of one start in the order of their first lines; what was compressed before
 it was read (a downtime) is read from the `.gz`, once. A line that the runtime began in one generation and finished in
 the next stays one: the end of a generation is told before the next begins, and bytes that come later still are a log
-of their own. Refused: inotify (polling every 100 ms is the truth), the sidecar's own container, and to guess.
+of their own. Refused: inotify (polling every 100 to 150 ms is the truth), the sidecar's own container, and to guess.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import os
 import stat
+import time
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
 
 OWN_CONTAINER = "gin-sidecar"  # what the injector and the chart call ours: it would read what it writes
 
-TIMING = succession.Timing(idle_poll=0.1, discovery=0.25, end_when_settled=True)
+TIMING = succession.Timing(idle_poll=0.15, discovery=0.5, end_when_settled=True)
 
+_LIST_SECONDS = 1.0  # between two listings of a directory that has not changed
+_TICK_NS = 100_000_000  # two changes within one tick of the file system's clock look like one
 _HELD_AT_START = 8  # rotated files whose late bytes are followed when everything before is left out
 _DONE = 32  # files that are read and gone, and may come back compressed: more than any kubelet keeps
 
@@ -58,6 +61,8 @@ class Cri(polling.Polling):
         self._saved = saved
         self._began = False  # the directory was seen, or seen to be missing: what appears now is read from its start
         self._left_out: dict[tuple[int, int], int] = {}  # place → size of what could not be opened at a first start
+        self._calm_ns = 0  # the directory's last change, once a listing has seen all of it
+        self._listed_at = 0.0
         self._passed: set[tuple[int, int, int, int]] = set()  # files that are known and unchanged
         self._done: deque[Past] = deque(maxlen=_DONE)
 
@@ -127,6 +132,12 @@ class Cri(polling.Polling):
     def _discover(self, now: float) -> None:
         """Hold every file of the container that is not known."""
         try:
+            changed_ns = os.stat(self._directory).st_mtime_ns  # noqa: PTH116  ten times a second
+            if changed_ns == self._calm_ns and now - self._listed_at < _LIST_SECONDS:
+                return
+            self._calm_ns = 0
+            self._listed_at = now
+            listed_ns = time.time_ns()
             found = podlog.listed(self._directory)
         except (FileNotFoundError, NotADirectoryError):
             self.attached = True  # the kubelet makes it when it first starts the container
@@ -147,6 +158,9 @@ class Cri(polling.Polling):
             self._insert(fresh, found, now)
         self._revive(found, now)
         self._began = True
+        linked = any(one.linked for one in found)  # what happens behind a link does not show in the directory
+        if self.attached and not linked and changed_ns + _TICK_NS < listed_ns:
+            self._calm_ns = changed_ns
 
     def _is_strange(self, one: Found) -> bool:
         """Whether a file may have to be read that is not held."""

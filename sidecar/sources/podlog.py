@@ -37,6 +37,7 @@ class Found:
     status: os.stat_result | None
     instance: int
     active: bool  # has the name that the runtime writes to
+    linked: bool = False  # lies elsewhere
 
     @property
     def compressed(self) -> bool:
@@ -65,11 +66,11 @@ def listed(directory: Path) -> list[Found]:
             if match is None:
                 continue
             instance, active = int(match[1]), match[2] is None
-            one = _found(entry.path, instance, active=active)
+            one = _found(entry.path, instance, active=active, linked=entry.is_symlink())
             if one is None:
                 continue
             found.append(one)
-            if active and entry.is_symlink() and one.status is not None:
+            if active and one.linked and one.status is not None:
                 found += _beside(entry.path, instance)
     return _without_twins(found)
 
@@ -100,15 +101,15 @@ def runtime_format(head: bytes) -> str:
     return "docker json-file" if head.startswith(b"{") else "CRI"
 
 
-def _found(path: str, instance: int, *, active: bool) -> Found | None:
+def _found(path: str, instance: int, *, active: bool, linked: bool) -> Found | None:
     try:
         status = os.stat(path)  # noqa: PTH116  ten times a second for every file
     except FileNotFoundError:
         # gone since it was listed, or a link that leads nowhere (here, or until the runtime has made its new file)
-        return Found(path, None, instance, active) if os.path.islink(path) else None  # noqa: PTH114
+        return Found(path, None, instance, active, linked) if linked else None
     except OSError:
-        return Found(path, None, instance, active)
-    return Found(path, status, instance, active) if stat.S_ISREG(status.st_mode) else None
+        return Found(path, None, instance, active, linked)
+    return Found(path, status, instance, active, linked) if stat.S_ISREG(status.st_mode) else None
 
 
 def _beside(link: str, instance: int) -> list[Found]:

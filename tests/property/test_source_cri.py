@@ -51,6 +51,7 @@ class World:
             case "read" if self.reader is not None:
                 await self.read()
             case "rotate" if self.renamed is None:
+                self.close_late()  # it compresses too
                 container.rotate()
             case "rename" if self.renamed is None:
                 self.renamed = container.rename()
