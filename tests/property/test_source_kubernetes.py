@@ -62,8 +62,11 @@ class History:
                 await self.reader.once(0.01)
 
     async def crash(self, back):
-        """Die with the last few lines undelivered."""
-        kept = max(0, len(self.came()) - back)
+        """Die with the last few lines undelivered, all of instances that can still be asked for."""
+        ids = {one.id for one in self.fake.instances[-2:]}
+        reachable = {one.log for one in self.reader.source._instances if one.id in ids}
+        gone = sum(chunk.data.count(b"\n") for chunk in self.reader.chunks if chunk.start.log not in reachable)
+        kept = max(gone, len(self.came()) - back)
         self.delivered += self.came()[:kept]
         positions = {}
         for chunk in self.reader.chunks:
