@@ -121,7 +121,7 @@ class Normalizer:
     def finish(self) -> Normalized:
         """Return what was still waiting for the unit of its durations; nothing more will come."""
         out = Normalized()
-        self._requests.give_up(out.requests, out.rejected)
+        self._requests.give_up(out.rejected)
         return out
 
     def save(self) -> dict[str, Any]:

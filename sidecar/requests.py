@@ -232,9 +232,8 @@ class Requests:
             group.trace_ids.append(held.trace_id)
             group.unmeasured -= 1
 
-    def give_up(self, requests: dict[RequestKey, RequestGroup], rejected: Counter[str]) -> None:
-        """Count what is still held as rejected: the input has ended and nothing told the unit."""
-        del requests  # their requests are counted already
+    def give_up(self, rejected: Counter[str]) -> None:
+        """Count what is still held as rejected: nothing told its unit. Its requests are counted already."""
         for waiting in self._held.values():
             rejected["ambiguous_unit"] += len(waiting)
         self._held.clear()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from sidecar import gotext
-from sidecar.formats.format import Dialect, Fields, Format, anyhow, both, has
+from sidecar.formats.format import Dialect, Fields, Format, anyhow, has
 from sidecar.units import Unit
 
 _TERMINAL = re.compile(
@@ -62,5 +62,5 @@ GIN_LOGRUS_TEXT = Format(
 
 TERMINAL = Dialect(
     parse=terminal,
-    formats=(GIN_LOGRUS_TEXT, Format(name="logrus_text", when=both(anyhow), precision=3)),
+    formats=(GIN_LOGRUS_TEXT, Format(name="logrus_text", when=anyhow, precision=3)),
 )
