@@ -24,8 +24,6 @@ from sidecar import (
     checkpoint,
     deadletter,
     delivery,
-    durations,
-    exposition,
     health,
     merge,
     normalize,
@@ -39,6 +37,7 @@ from sidecar import (
     validation,
 )
 from sidecar.errors import SidecarError
+from sidecar.metrics import durations, exposition
 from sidecar.sinks import loki, stdout
 from sidecar.sources import command
 from sidecar.telemetry import Log, Telemetry

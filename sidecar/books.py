@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sidecar.acks import Tracker
     from sidecar.checkpoint import Checkpoint
-    from sidecar.durations import Requests
+    from sidecar.metrics.durations import Requests
     from sidecar.normalize import Normalizer
     from sidecar.pipeline import Pump
     from sidecar.sources import Source

@@ -15,23 +15,13 @@ from dataclasses import dataclass, field, fields
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from sidecar import (
-    checkpoint,
-    checks,
-    durations,
-    health,
-    layers,
-    normalize,
-    reference,
-    server,
-    settings,
-    sources,
-    validation,
-)
+from sidecar import checkpoint, health, normalize, server, settings, sources, validation
 from sidecar.errors import ConfigError, Problem
 from sidecar.injector import settings as injector
-from sidecar.layers import Given, Layer, Origin, Variables
+from sidecar.metrics import durations
 from sidecar.options import Duration, Secret, option
+from sidecar.settings import checks, layers, reference
+from sidecar.settings.layers import Given, Layer, Origin, Variables
 from sidecar.sinks import loki, stdout
 
 if TYPE_CHECKING:

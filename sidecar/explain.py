@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import orjson
 
-from sidecar import console, durations, framing, multiline, normalize, routes, telemetry, validation
+from sidecar import console, framing, multiline, normalize, routes, telemetry, validation
+from sidecar.metrics import durations
 from sidecar.model import Lines, Outcome
 
 if TYPE_CHECKING:

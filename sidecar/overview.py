@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from sidecar.config import Config
     from sidecar.delivery import Delivery
-    from sidecar.durations import Requests
     from sidecar.health import Health
+    from sidecar.metrics.durations import Requests
     from sidecar.sources import Source
     from sidecar.telemetry import Telemetry
 

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from sidecar import exposition, merge, negotiation, status_page
+from sidecar import merge, status_page
 from sidecar.errors import SidecarError
+from sidecar.metrics import exposition, negotiation
 from sidecar.options import option
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sidecar import reference, settings
+from sidecar import settings
 from sidecar.injector import settings as injector
+from sidecar.settings import reference
 
 TEXT: Final[dict[str, Any]] = {"type": "string"}
 FLAG: Final[dict[str, Any]] = {"type": "boolean"}

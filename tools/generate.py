@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sidecar import config, durations, exposition, routes, telemetry
+from sidecar import config, routes, telemetry
+from sidecar.metrics import durations, exposition
 
 if TYPE_CHECKING:
     from sidecar.prometheus import Metric

@@ -20,8 +20,8 @@ from sidecar.injector import names, patch, workloads, yamlstream
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sidecar import yamltree
     from sidecar.injector.settings import Config
+    from sidecar.settings import yamltree
 
 EXIT_WOULD_CHANGE = 3
 

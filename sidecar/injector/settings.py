@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import sidecar
-from sidecar.checks import Finding
 from sidecar.injector import grammar, names
 from sidecar.options import Duration, option
+from sidecar.settings.checks import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

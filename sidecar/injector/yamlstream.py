@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 
-from sidecar import yamltree
 from sidecar.errors import Problem
+from sidecar.settings import yamltree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

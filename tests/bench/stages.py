@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
-from sidecar import acks, delivery, durations, framing, multiline, normalize, pipeline, routes, validation
+from sidecar import acks, delivery, framing, multiline, normalize, pipeline, routes, validation
+from sidecar.metrics import durations
 from sidecar.model import Batch, Chunk, Lines, Position, Push, Receipt
 from sidecar.sinks import loki
 from sidecar.telemetry import Log, Telemetry

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import Counter
 
-from sidecar.exposition import PROTOBUF, TEXT, Format, Renderer
+from sidecar.metrics.exposition import PROTOBUF, TEXT, Format, Renderer
 from sidecar.model import RequestGroup
 from tests.support.measured import OPENMETRICS, TRACE_ID, Measured
 

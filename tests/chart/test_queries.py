@@ -8,8 +8,9 @@ import re
 import pytest
 import yaml
 
-from sidecar import families, telemetry
+from sidecar import telemetry
 from sidecar.injector import events
+from sidecar.metrics import families
 from tests.support import charts, programs
 from tools import dashboard
 

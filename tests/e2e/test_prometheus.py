@@ -18,8 +18,8 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from sidecar import exposition
-from sidecar.exposition import Renderer
+from sidecar.metrics import exposition
+from sidecar.metrics.exposition import Renderer
 from tests.support.measured import OPENMETRICS, TRACE_ID, Clock, Measured, nearest_rank, read
 
 if TYPE_CHECKING:

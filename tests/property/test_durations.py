@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar import durations
+from sidecar.metrics import durations
 from tests.support.measured import Clock, Measured, nearest_rank
 
 QUANTILES = [0.0, 0.07, 0.5, 0.9, 0.99, 1.0]

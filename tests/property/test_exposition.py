@@ -7,8 +7,8 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar import exposition, families, negotiation
-from sidecar.exposition import PROTOBUF, TEXT
+from sidecar.metrics import exposition, families, negotiation
+from sidecar.metrics.exposition import PROTOBUF, TEXT
 from tests.support import protobuf_reader
 from tests.support.measured import OPENMETRICS, Measured, read
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.delivery.outbox import Outbox, Suspicion
 from sidecar.model import Push
-from sidecar.outbox import Outbox, Suspicion
 from tests.support import records
 
 reasons = st.sampled_from(

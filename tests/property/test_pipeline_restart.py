@@ -11,7 +11,8 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar import acks, durations, normalize, pipeline, routes, validation
+from sidecar import acks, normalize, pipeline, routes, validation
+from sidecar.metrics import durations
 from sidecar.model import Chunk, Position
 from sidecar.telemetry import Log, Telemetry
 from tests.support import lines

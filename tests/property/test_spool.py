@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sidecar.ranges import Ranges, runs
 from sidecar.spool import Spool
+from sidecar.spool.ranges import Ranges, runs
 from sidecar.telemetry import Log, Telemetry
 from tests.support import records
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
-from sidecar import durations, exposition, routes, telemetry
+from sidecar import routes, telemetry
+from sidecar.metrics import durations, exposition
 from sidecar.model import RequestGroup
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import generate_latest
 
-from sidecar import acks, durations, normalize, pipeline, routes, validation
+from sidecar import acks, normalize, pipeline, routes, validation
+from sidecar.metrics import durations
 from sidecar.model import Batch, Chunk, Position, Record
 from sidecar.telemetry import Log, Telemetry
 from tests.support.running import Metrics

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from sidecar import durations, exposition, merge, routes, server, status_page
+from sidecar import merge, routes, server, status_page
 from sidecar.health import Check, Health
+from sidecar.metrics import durations, exposition
 from sidecar.telemetry import Log, Telemetry
 
 if TYPE_CHECKING:

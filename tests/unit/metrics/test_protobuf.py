@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sidecar import protobuf
+from sidecar.metrics import protobuf
 from tests.support import protobuf_reader
 from tests.support.measured import TRACE_ID
 

@@ -11,8 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sidecar import duplicates, units
+from sidecar import units
 from sidecar.model import RequestGroup, RequestKey
+from sidecar.normalize import duplicates
 from sidecar.units import Reading, Sticky, Unit
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, Protocol
 
-    from sidecar import plans
     from sidecar.formats.format import Fields
+    from sidecar.normalize import plans
 
     class Sums(Protocol):
         """Where counts go: normalize.Normalized."""

@@ -12,10 +12,10 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sidecar import settings, yamltree
+from sidecar import settings
 from sidecar.errors import Problem
 from sidecar.options import MASK
-from sidecar.settings import PREFIX, Option, Raw, Shape, Tree
+from sidecar.settings import PREFIX, Option, Raw, Shape, Tree, yamltree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

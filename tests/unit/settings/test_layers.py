@@ -2,7 +2,8 @@
 
 import pytest
 
-from sidecar import config, layers, settings
+from sidecar import config, settings
+from sidecar.settings import layers
 
 TREE = settings.tree(config.Config)
 

@@ -10,7 +10,7 @@ import html
 import re
 from typing import TYPE_CHECKING
 
-from sidecar import amounts
+from sidecar.status_page import amounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

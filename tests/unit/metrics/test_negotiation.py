@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar import negotiation
-from sidecar.negotiation import Kind
+from sidecar.metrics import negotiation
+from sidecar.metrics.negotiation import Kind
 
 PROTO = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
 OPEN = "application/openmetrics-text"

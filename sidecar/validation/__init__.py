@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from sidecar import judges, times
+from sidecar import times
 from sidecar.errors import ConfigError, Problem
 from sidecar.options import option
+from sidecar.validation import judges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -49,7 +50,7 @@ class Config:
 
 def document_path(name: str = "structured-log.schema.json") -> Path:
     """Return where a schema document is: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     installed = package / "schemas" / name
     return installed if installed.exists() else package.parent / "schemas" / name
 

@@ -9,8 +9,9 @@ import random
 import orjson
 import pytest
 
-from sidecar import durations, routes, series
+from sidecar import routes
 from sidecar.errors import StateError
+from sidecar.metrics import durations, series
 from sidecar.model import RequestGroup
 from tests.support.measured import EPOCH, Clock, Measured, nearest_rank
 

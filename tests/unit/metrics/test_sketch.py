@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from sidecar import sketch
+from sidecar.metrics import sketch
 
 FRACTIONS = [sketch.fraction(quantile) for quantile in (0.01, 0.5, 0.99)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sidecar.duplicates import ErrorLines, Twins
+from sidecar.normalize.duplicates import ErrorLines, Twins
 
 KEY = ("GET", "/orders/42", 500)
 MS = 1_000_000

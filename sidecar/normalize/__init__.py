@@ -21,10 +21,11 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from sidecar import formats, gotext, plans, redact, requests, times, validation
+from sidecar import formats, gotext, redact, times, validation
 from sidecar.errors import StateError
 from sidecar.formats import fields
 from sidecar.model import Lines, Mark, Outcome, Record, RequestGroup, RequestKey
+from sidecar.normalize import plans, requests
 from sidecar.options import option
 from sidecar.times import Stamp
 

@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from sidecar import frames
 from sidecar.errors import StateError
-from sidecar.ranges import Ranges, runs
+from sidecar.spool import frames
+from sidecar.spool.ranges import Ranges, runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

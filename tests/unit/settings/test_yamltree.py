@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar import yamltree
+from sidecar.settings import yamltree
 
 
 def plain(node):

@@ -21,7 +21,7 @@ from bisect import bisect_left
 from math import ceil, inf, isfinite, log2
 from typing import TYPE_CHECKING, Any
 
-from sidecar import sketch
+from sidecar.metrics import sketch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from sidecar import options, routes, series, sketch
+from sidecar import options, routes
 from sidecar.errors import StateError
+from sidecar.metrics import series, sketch
 from sidecar.options import Duration, option
 
 if TYPE_CHECKING:

@@ -18,15 +18,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from sidecar import backlog, outbox
+from sidecar.delivery import backlog, outbox
 from sidecar.errors import SinkRefused, SinkRetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sidecar.backlog import Item
+    from sidecar.delivery.backlog import Item
+    from sidecar.delivery.outbox import Parcel
     from sidecar.model import Batch, Push, Receipt, Record
-    from sidecar.outbox import Parcel
     from sidecar.sinks import Sink
     from sidecar.spool import Spool
     from sidecar.telemetry import Telemetry

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from sidecar import formats, judges, units
+from sidecar import formats, units
 from sidecar.formats import fields
 from sidecar.formats.format import Dialect, Fields, Format, Keys
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sidecar.units import Unit
+    from sidecar.validation import judges
 
 Path = tuple[str, ...]
 Converter = Callable[[object], object]

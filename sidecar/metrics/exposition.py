@@ -17,12 +17,13 @@ import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sidecar import families, negotiation, prometheus, protobuf
+from sidecar import prometheus
+from sidecar.metrics import families, negotiation, protobuf
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Iterator
 
-    from sidecar.durations import Requests
+    from sidecar.metrics.durations import Requests
 
 Format = negotiation.Format
 Kind = negotiation.Kind

@@ -16,8 +16,8 @@ from __future__ import annotations
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from sidecar import blocks
 from sidecar.model import Lines, Mark
+from sidecar.multiline import blocks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

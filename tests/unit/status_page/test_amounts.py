@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from sidecar import amounts
+from sidecar.status_page import amounts
 
 
 def plain(text):

@@ -12,8 +12,9 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
-from sidecar import exposition, families, prometheus, routes
-from sidecar.exposition import PROTOBUF, TEXT, Renderer
+from sidecar import prometheus, routes
+from sidecar.metrics import exposition, families
+from sidecar.metrics.exposition import PROTOBUF, TEXT, Renderer
 from tests.support import protobuf_reader
 from tests.support.measured import EPOCH, OPENMETRICS, TRACE_ID, Measured, key, read
 

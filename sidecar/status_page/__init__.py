@@ -16,7 +16,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, TypeVar
 
-from sidecar import amounts, markup
+from sidecar.status_page import amounts, markup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -124,7 +124,7 @@ def render(page: Page, *, live: bool = True) -> str:
 
 @cache
 def _style() -> str:
-    return resources.files("sidecar").joinpath("status_page.css").read_text("utf-8")
+    return resources.files("sidecar.status_page").joinpath("style.css").read_text("utf-8")
 
 
 @cache

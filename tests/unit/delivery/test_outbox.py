@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sidecar.delivery.outbox import CATCH_UP_BYTES_PER_SECOND, Outbox, Suspicion
 from sidecar.model import Push
-from sidecar.outbox import CATCH_UP_BYTES_PER_SECOND, Outbox, Suspicion
 from tests.support import records
 
 

@@ -13,12 +13,12 @@ from itertools import accumulate, chain
 from math import inf
 from typing import TYPE_CHECKING
 
-from sidecar import negotiation, protobuf, series, sketch
+from sidecar.metrics import negotiation, protobuf, series, sketch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from sidecar.durations import Requests
+    from sidecar.metrics.durations import Requests
 
 Kind = negotiation.Kind
 
