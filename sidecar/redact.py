@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sidecar.options import option
 
@@ -103,13 +103,17 @@ class Redactor:
             return False
         if self._patterns:
             return True
-        try:
-            text = "\0".join([value for column in columns for value in {*column} if isinstance(value, str)])
-        except TypeError:  # an object or a list among the values: look closer
-            return True
-        if not any(trigger in text for trigger in _TRIGGERS):
-            return False
-        low = text.lower()
+        texts: list[str] = []
+        for column in columns:
+            try:
+                text = "\0".join(cast("Sequence[str]", column))
+            except TypeError:  # they are not all texts
+                if any(isinstance(value, dict | list) for value in column):
+                    return True  # look closer
+                text = "\0".join([value for value in column if isinstance(value, str)])
+            if any(trigger in text for trigger in _TRIGGERS):
+                texts += {*text.split("\0")}
+        low = "\0".join(texts).lower()
         return any(stem in low for stem in self._text_stems)
 
     def suspects(self, line: bytes) -> bool:

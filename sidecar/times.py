@@ -11,6 +11,8 @@ import re
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+import orjson
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -105,24 +107,36 @@ def rfc3339(text: str) -> Stamp | None:
     return Stamp(seconds * SECOND + int(fraction[1:]) * 10 ** (9 - digits), digits)
 
 
-def rfc3339_column(texts: Sequence[str]) -> list[int] | None:
-    """Read a batch of RFC 3339 date-times at once; None when any of them is not one.
+# One for each text: "1", its fraction, "Z,". Possessive, so that it takes 40 ns a text.
+_FRACTIONS = re.compile(r"(?:1(?:\.[0-9]{1,9}+)?+Z,)++")
 
-    Column by column it takes a fifth of the time of one call per text (`make bench`), and it says the same
-    (tests/property/test_gotext.py).
+
+def rfc3339_column(texts: Sequence[str]) -> list[int] | None:
+    """Read a batch of RFC 3339 date-times at once; None when any of them is not one. Raises TypeError for no texts.
+
+    Column by column it takes a third of the time of one call per text (`make bench`), and it says the same
+    (tests/property/test_gotext.py). All fractions are read as one array of floats between 1 and 2, which tell
+    nanoseconds exactly; the digits of a second are looked up.
     """
-    width = len(texts[0])
-    joined = "".join(texts)
-    # Texts of one width line up: one strided slice is one character of all of them.
-    if 22 <= width <= 30 and len(joined) == width * len(texts) and set(map(len, texts)) == {width}:
-        seconds = list(map(_seconds.get, [text[:19] for text in texts]))
-        fractions = [text[20:-1] for text in texts]
-        digits = "".join(fractions)
-        aligned = set(joined[19::width]) == {"."} and set(joined[width - 1 :: width]) == {"Z"}
-        if aligned and None not in seconds and digits.isascii() and digits.isdecimal():
-            scale = 10 ** (30 - width)
-            known = cast("list[int]", seconds)
-            return [s * SECOND + f * scale for s, f in zip(known, map(int, fractions), strict=True)]
+    ends = [text[19:] for text in texts]
+    fractions = "1" + ",1".join(ends) + ","
+    if _FRACTIONS.fullmatch(fractions):
+        heads = [text[:19] for text in texts]
+        found = list(map(_seconds.get, heads))
+        if None in found:
+            known = {head: _date_time_seconds(head) for head in {*heads}}
+            found = [known[head] for head in heads]
+        widths = {*map(len, ends)}
+        scale = SECOND
+        if len(widths) == 1:  # as integers: floats take twice the time
+            scale = 10 ** (9 - max(0, widths.pop() - 2))
+            fractions = fractions.replace(".", "")
+        numbers = orjson.loads("[" + fractions.replace("Z,", ",")[:-1] + "]")
+        if None not in found and len(numbers) == len(texts):
+            seconds = cast("list[int]", found)
+            if scale < SECOND:
+                return [(s - 1) * SECOND + n * scale for s, n in zip(seconds, numbers, strict=True)]
+            return [(s - 1) * SECOND + round(n * SECOND) for s, n in zip(seconds, numbers, strict=True)]
     stamps = [rfc3339(text) for text in texts]
     return None if None in stamps else [stamp.ns for stamp in cast("list[Stamp]", stamps)]
 

@@ -65,6 +65,7 @@ class Normalized:
 
 _REQUEST_KEYS = ("method", "status", "duration_ms")
 _MOST_JUDGES = 256
+_FEW = 16  # objects that are not worth columns of their own
 _HUGE_INTEGER = re.compile(rb"\d{19}")
 
 
@@ -100,10 +101,13 @@ class Normalizer:
         now = self._clock_ns()
         stamps = lines.stamps
         records: list[Record | None] = [None] * len(texts)
-        if texts and None not in values and len({*map(tuple, values)}) == 1:  # type: ignore[arg-type]
-            self._objects(range(len(texts)), texts, values, stamps or now, records, out)
-            out.records = records  # type: ignore[assignment]
-            return out
+        if texts and None not in values:
+            plan = self._plans.of_object(values[0])  # type: ignore[arg-type]
+            columns = plan.columns(values) if plan.columns is not None else None  # type: ignore[arg-type]
+            if columns is not None:
+                self._valid(plan, columns, range(len(texts)), texts, values, stamps or now, records, out)
+                out.records = records  # type: ignore[assignment]
+                return out
         by_shape: dict[tuple[str, ...], list[int]] = {}
         for index, value in enumerate(values):
             if value is None:
@@ -189,22 +193,59 @@ class Normalizer:
         records: list[Record | None],
         out: Normalized,
     ) -> None:
-        """Make the records of all objects with the same keys."""
-        objects: list[Fields] = [values[index] for index in indexes]  # type: ignore[misc]
-        plan = self._plans.of_object(objects[0])
-        columns = plan.columns(objects) if plan.columns is not None else None
-        if columns is None:
-            rest = indexes
-        else:
-            rest = self._secret(plan, columns, indexes, texts, values)
-            if rest:
-                # a few rows among many, or none: the others stay in columns
-                chosen = set(rest)
-                indexes = [index for index in indexes if index not in chosen]
-                columns = plan.columns([values[index] for index in indexes]) if indexes and plan.columns else None  # type: ignore[misc]
+        """Make the records of all objects with the same keys, as many as possible from columns.
+
+        One object that is not valid spoils the columns it is in: halves of halves keep it from spoiling all others.
+        """
+        plan = self._plans.of_object(values[indexes[0]])  # type: ignore[arg-type]
+        pending = [indexes]
+        while pending:
+            part = pending.pop()
+            judge = plan.columns if len(part) > _FEW or part is indexes else None
+            columns = judge([values[index] for index in part]) if judge is not None else None  # type: ignore[misc]
             if columns is not None:
-                self._columns(plan, columns, indexes, texts, records, out)
-        for index in rest:
+                self._valid(plan, columns, part, texts, values, stamps, records, out)
+            elif judge is None:
+                self._each(part, texts, values, stamps, records, out)
+            else:
+                middle = len(part) // 2
+                pending += part[middle:], part[:middle]  # the earlier half is next: requests count in their order
+
+    def _valid(
+        self,
+        plan: plans.Plan,
+        columns: dict[str, Sequence[Any]],
+        indexes: Sequence[int],
+        texts: list[bytes],
+        values: list[Fields | None],
+        stamps: list[int] | int,
+        records: list[Record | None],
+        out: Normalized,
+    ) -> None:
+        """Make the records of objects that are all valid as written; those that hold a secret one by one."""
+        secret = self._secret(plan, columns, indexes, texts, values)
+        if secret:
+            # a few rows among many: the others stay in columns
+            self._each(secret, texts, values, stamps, records, out)
+            hidden = set(secret)
+            kept = [row for row, index in enumerate(indexes) if index not in hidden]
+            if not kept:
+                return
+            indexes = [indexes[row] for row in kept]
+            columns = {key: [column[row] for row in kept] for key, column in columns.items()}
+        self._columns(plan, columns, indexes, texts, records, out)
+
+    def _each(
+        self,
+        indexes: Sequence[int],
+        texts: list[bytes],
+        values: list[Fields | None],
+        stamps: list[int] | int,
+        records: list[Record | None],
+        out: Normalized,
+    ) -> None:
+        """Make the records of objects one by one."""
+        for index in indexes:
             stamp = stamps if isinstance(stamps, int) else stamps[index]
             records[index] = _counted(self._object(texts[index], values[index], stamp, out), out)  # type: ignore[arg-type]
 
