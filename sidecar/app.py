@@ -9,6 +9,7 @@ Crash: an unexpected exception ends the process (exit 1) after the delivered pos
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import time
@@ -51,9 +52,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILURE = 1
 EXIT_DEADLINE = 3
-_QUEUE_BYTES = (
-    4 << 20
-)  # of a sink that may make the source wait: enough to keep it busy, little enough to hold in memory
+_QUEUE_BYTES = 1 << 20  # of a sink that may make the source wait: four pushes' worth keep it busy
 _QUARANTINE_BYTES = 64 << 20
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
@@ -61,7 +60,13 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 def run(config: Config, *, argv: Sequence[str] = ()) -> int:
     """Do the job until the input has ended or a signal comes, and return the exit code."""
-    return asyncio.run(App(config, argv=argv).run())
+    made = App(config, argv=argv)
+    # What is built by now lives as long as the process, and records die when they are acknowledged, without cycles: the
+    # collector's rounds over all of it cost 0.9 µs a line, 0.4 with this.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+    return asyncio.run(made.run())
 
 
 class App:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _PORTION = 512  # lines that the pump takes at a time
 _WARMING = 4  # portions that teach a normalizer the shapes of lines: it has met them all long ago, as a rule
 _MAX_LINE_BYTES = 1 << 20
-_QUEUE_BYTES = 4 << 20
+_QUEUE_BYTES = 1 << 20
 
 Run = Callable[[], int]  # does the work once over all lines and says how many lines or records there were
 
