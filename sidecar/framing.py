@@ -153,7 +153,7 @@ class Framer:
         # Where the lines of the last feed began, in what costs nothing to keep: see `starts`.
         self._starts: list[int] | None = []
         self._first_start: int | None = None
-        self._split: tuple[bytes, int] = (b"", 0)
+        self._split: tuple[list[int], int] = ([], 0)  # lengths of lines, where the first one begins
 
     @property
     def pending(self) -> int:
@@ -251,9 +251,9 @@ class Framer:
     def starts(self) -> list[int]:
         """Return where each line of the last `feed` or `flush` begins in the log. Worked out only when asked."""
         if self._starts is None:
-            data, start = self._split
-            lengths = map(_WITH_NEWLINE, map(len, data.split(b"\n")))
-            self._starts = list(accumulate(lengths, initial=start))[: data.count(b"\n")]
+            lengths, start = self._split
+            self._starts = list(accumulate(map(_WITH_NEWLINE, lengths), initial=start))
+            self._starts.pop()  # of the rest
             if self._first_start is not None:
                 self._starts.insert(0, self._first_start)
         return self._starts
@@ -293,13 +293,14 @@ class Framer:
 
     def _plain(self, lines: Lines, data: bytes, start: int) -> bytes:
         """Split; return the rest behind the last newline. No work per line but where a line is over-long."""
-        self._split, self._starts = (data, start), None
         texts = data.split(b"\n")
         rest = texts.pop()
+        lengths = list(map(len, texts))
+        self._split, self._starts = (lengths, start), None
         if b"\r" in data:  # to look for the two together would cost more than the split
             texts = list(map(bytes.removesuffix, texts, repeat(b"\r")))
         before = len(lines.texts)
-        if len(data) > self._limit and texts and max(map(len, texts)) > self._limit:
+        if len(data) > self._limit and texts and max(lengths) > self._limit:
             for index, text in enumerate(texts):
                 if len(text) > self._limit:
                     texts[index] = text[: self._limit]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ RECORD_OVERHEAD = 400  # bytes that a record takes in memory beside its line
 _ENOUGH_ITEMS = 1024  # to be worth a push, however small they are
 _WINDOW_BYTES = 1 << 20  # of what is in the spool, as much is kept in memory too
 _SYNC_SECONDS = 1.0
+
+_line = attrgetter("line")
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +40,7 @@ class Item:
     size: int = 0
 
     def __post_init__(self) -> None:
-        self.size = sum([len(record.line) for record in self.records]) + RECORD_OVERHEAD * len(self.records)
+        self.size = sum(map(len, map(_line, self.records))) + RECORD_OVERHEAD * len(self.records)
 
 
 class Backlog:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sidecar.telemetry import Telemetry
 
 _service_name = attrgetter("service_name")
+_outcome = attrgetter("outcome")
 
 
 @dataclass(slots=True)
@@ -120,8 +121,8 @@ class Encoder:
     ) -> Iterator[tuple[streams.Stream, Sequence[Record], list[int]]]:
         """Yield each stream with its records and their times."""
         services = set(map(_service_name, records))
-        invalid = [record for record in records if record.outcome is Outcome.INVALID]
-        if len(services) == 1 and (not invalid or len(invalid) == len(records)):
+        invalid = list(map(_outcome, records)).count(Outcome.INVALID)
+        if len(services) == 1 and invalid in (0, len(records)):
             yield self._stream(services.pop(), valid=not invalid, count=len(records)), records, list(times)
             return
         found: dict[str, tuple[streams.Stream, list[int]]] = {}

@@ -39,15 +39,20 @@ Entry = tuple[str, str, dict[str, str]]  # time in ns, line, structured metadata
 
 _line = attrgetter("line")
 _time = attrgetter("time_ns")
+_violations = attrgetter("violations")
 
 
 def cuts(records: Sequence[Record], max_bytes: int) -> Iterator[tuple[int, int]]:
     """Yield the index ranges of pushes below the bound, of about equal weight; one record always fits."""
+    overhead = _INVALID_OVERHEAD if any(map(_violations, records)) else _OVERHEAD
+    if sum(map(len, map(_line, records))) + overhead * len(records) <= max_bytes:
+        if records:
+            yield 0, len(records)
+        return
     sizes = weights(records)
     total = sum(sizes)
     if total <= max_bytes:
-        if sizes:
-            yield 0, len(sizes)
+        yield 0, len(sizes)
         return
     share = total / -(-total // max_bytes)
     start = begin = 0
