@@ -83,6 +83,7 @@ MERGE_FAILURES = (
     "format",
     "malformed",
 )
+INOTIFY_FAILURES = ("overflow", "watch_limit", "instance_limit", "denied", "unavailable", "other")
 INVALID_CHECKPOINTS = ("damaged", "version", "ahead_of_file", "unreadable")
 
 _REPEAT_SECONDS = 10.0
@@ -203,6 +204,10 @@ class Telemetry:
         self._rotations = counter("sidecar_rotations", "Times a followed file was replaced by a new one.")
         self._lost = counter("sidecar_lost_bytes", "Bytes that could not be read or kept.", reason=LOST)
         self._gaps = counter("sidecar_log_gaps", "Holes in the log.", reason=GAPS)
+        self._inotify = counter(
+            "sidecar_inotify_failures", "Times inotify gave nothing; polling goes on.", reason=INOTIFY_FAILURES
+        )
+        self._inotify_told: set[str] = set()
         self._lag_bytes = gauge("sidecar_lag_bytes", "Bytes written by the application and not yet read.")
         self._lag_seconds = gauge("sidecar_lag_seconds", "Age of the newest processed line while unread bytes exist.")
         self._offered = counter("sidecar_sink_offered_records", "Records offered to a sink.", sink=sinks)
@@ -350,6 +355,13 @@ class Telemetry:
 
     def source_waiting(self, path: str, problem: str) -> None:
         self.log.limited("warn", "source_waiting", path, f"cannot read {path} yet: {problem}; trying again", path=path)
+
+    def inotify_failed(self, reason: str, detail: str) -> None:
+        """Count that the kernel does not say when something stirs; tell it once, for nothing is lost by it."""
+        self._inotify.labels(reason).inc()
+        if reason not in self._inotify_told:
+            self._inotify_told.add(reason)
+            self.log.warn("inotify_failed", f"inotify: {detail}; polling goes on, lines come later", reason=reason)
 
     # what it became
 

@@ -41,6 +41,11 @@ class Config:
         "After this much silence an unfinished multi-line record, or the unterminated last line of a pipe, is emitted.",
         minimum=0.01,
     )
+    inotify: bool = option(
+        True,
+        "`file`, `cri`: let the kernel say when there is something to read. Files are polled all the same, and what is "
+        "read is the same without it; lines are found some 100 ms later.",
+    )
     at_end: str = option(
         "exit", "What to do when stdin or COMMAND has ended: exit, or keep serving.", choices=("exit", "serve")
     )
@@ -102,8 +107,16 @@ def _file(asked: Request) -> Source:
     if not path:
         raise _problem("source.path", "expected the path of a file: source.kind is file")
     if glob.has_magic(path) and not Path(path).exists():
-        return globbed.Globbed(path, asked.telemetry, start_at=asked.config.start_at, saved=asked.saved)
-    return file.File(path, asked.telemetry, start_at=asked.config.start_at, saved=asked.saved)
+        return globbed.Globbed(
+            path,
+            asked.telemetry,
+            start_at=asked.config.start_at,
+            saved=asked.saved,
+            inotify=asked.config.inotify,
+        )
+    return file.File(
+        path, asked.telemetry, start_at=asked.config.start_at, saved=asked.saved, inotify=asked.config.inotify
+    )
 
 
 def _cri(asked: Request) -> Source:
@@ -117,7 +130,14 @@ def _cri(asked: Request) -> Source:
         problems.append(Problem("source.container", f"expected another container: {container} is the sidecar's own"))
     if problems:
         raise ConfigError(problems)
-    return cri.Cri(path, container, asked.telemetry, start_at=asked.config.start_at, saved=asked.saved)
+    return cri.Cri(
+        path,
+        container,
+        asked.telemetry,
+        start_at=asked.config.start_at,
+        saved=asked.saved,
+        inotify=asked.config.inotify,
+    )
 
 
 def _fifo(asked: Request) -> Source:

@@ -6,7 +6,8 @@ as it appears and held until it is read and quiet, so nothing is lost that was s
 are read in their order, and the generations of one start in the order of their first lines; what was compressed before
 it was read (a downtime) is read from the `.gz`, once. A line that the runtime began in one generation and finished in
 the next stays one: the end of a generation is told before the next begins, and bytes that come later still are a log
-of their own. Refused: inotify (polling every 100 to 150 ms is the truth), the sidecar's own container, and to guess.
+of their own. Polling every 100 to 150 ms is the truth; inotify only makes it look sooner.
+Refused: the sidecar's own container, and to guess.
 """
 
 from __future__ import annotations
@@ -53,8 +54,9 @@ class Cri(polling.Polling):
         start_at: str = "beginning",
         saved: Mapping[str, Any] | None = None,
         timing: succession.Timing = TIMING,
+        inotify: bool = True,
     ) -> None:
-        super().__init__(telemetry, timing)
+        super().__init__(telemetry, timing, inotify=inotify)
         self._directory = Path(path) / container
         self._container = container
         self._start_at_end = start_at == "end"
@@ -74,8 +76,7 @@ class Cri(polling.Polling):
             await self._resume(state)
             self._done.extend(state.done)
             self._began = True
-        self._discover(asyncio.get_running_loop().time())
-        self._begin()
+        self._discover(self._begin())
 
     def snapshot(self, delivered: Mapping[str, Position]) -> dict[str, object]:
         generations = []
@@ -113,10 +114,10 @@ class Cri(polling.Polling):
             "container": self._container,
             "uid": os.geteuid(),
             "gid": os.getegid(),
-            "inotify": False,
             "lossless": True,
             "why": "the node keeps what is not delivered yet; only a downtime, or a sink that blocks, longer than the "
             "kubelet keeps rotated files (containerLogMaxFiles) loses what is deleted meanwhile, and that is counted",
+            **self._ground(str(self._directory)),
         }
         newest = self._succession.newest
         with contextlib.suppress(OSError):
@@ -131,6 +132,8 @@ class Cri(polling.Polling):
 
     def _discover(self, now: float) -> None:
         """Hold every file of the container that is not known."""
+        if not self._wake.watch(str(self._directory)):
+            self._wake.watch(str(self._directory.parent))  # where it will appear
         try:
             changed_ns = os.stat(self._directory).st_mtime_ns  # noqa: PTH116  ten times a second
             if changed_ns == self._calm_ns and now - self._listed_at < _LIST_SECONDS:
@@ -180,6 +183,8 @@ class Cri(polling.Polling):
         except OSError as error:
             self._unreadable(one.path, error)
             return None
+        if one.linked:
+            self._wake.watch(str(Path(one.path).resolve().parent))
         status = os.fstat(descriptor)
         if self._succession.held(status) is not None:  # the name moved between the two looks
             os.close(descriptor)

@@ -3,11 +3,10 @@
 The problem: the path is a name that other people's programs move from file to file. The promise: every byte written
 to any file that had the name is read once, as long as it can be had: old descriptors are held and drained
 (`succession`), copies are found (`known`), a downtime is made up for (`resume`), and what cannot be had is counted.
-Polling is the truth, every 100 to 200 ms; nobody reading (a full queue) does not stop the discovery of new files,
-which runs on the loop's timer, because the disk is the buffer only as long as we hold it.
-Refused: inotify (it misses remote file systems and overflows), threads (reads are 256 KiB from the page cache),
-and to follow the sidecar's own output. Compressed generations are read in catch-up only: at a first start and after a
-downtime, once.
+Polling is the truth, every 100 to 200 ms, and inotify only makes it look sooner; nobody reading (a full queue) does not
+stop the discovery of new files, which runs on the loop's timer, because the disk is the buffer only as long as we hold
+it. Compressed generations are read in catch-up only: at a first start and after a downtime, once.
+Refused: threads (reads are 256 KiB from the page cache), and to follow the sidecar's own output.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sidecar.sources import generation, gzipped, known, polling, resume, siblings, succession
+from sidecar.sources import generation, gzipped, known, polling, resume, siblings, succession, wake
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,13 +40,18 @@ class File(polling.Polling):
         start_at: str = "beginning",
         saved: Mapping[str, Any] | None = None,
         timing: succession.Timing | None = None,
+        inotify: bool = True,
         logs: str = "",
+        shared: wake.Wake | None = None,
     ) -> None:
-        """Take `logs`: what the names of its logs begin with, where several files are followed."""
-        super().__init__(telemetry, timing if timing is not None else succession.Timing())
+        """Take `logs`: what the names of its logs begin with, where several files are followed. `shared`: likewise."""
+        super().__init__(
+            telemetry, timing if timing is not None else succession.Timing(), inotify=inotify, shared=shared
+        )
         self._succession.prefix = logs
         self._path = path
         self._file = Path(path)
+        self._directory = str(self._file.parent)
         self._start_at_end = start_at == "end"
         self._saved = saved
         self._known = known.Known(path, self._succession, telemetry)
@@ -67,6 +71,11 @@ class File(polling.Polling):
         self._began = self._began or state is not None
         self._discover(now)
         self._began = True
+
+    @property
+    def finished(self) -> bool:
+        """Whether the path names nothing, and nothing can come of any file that had the name."""
+        return self._missing and self._succession.finished
 
     def holds(self, status: os.stat_result) -> bool:
         """Whether this is a file that is followed here, under whatever name."""
@@ -91,6 +100,7 @@ class File(polling.Polling):
             "lossless": True,
             "why": "the file keeps what is not delivered yet; a log that is truncated instead of renamed can lose "
             "what is written between copy and truncation",
+            **self._ground(self._directory),
         }
         with contextlib.suppress(OSError):
             status = self._file.stat()
@@ -100,6 +110,7 @@ class File(polling.Polling):
 
     def _discover(self, now: float) -> None:
         """Look at the path; hold what has its name now."""
+        self._wake.watch(self._directory)
         try:
             status = self._file.stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -129,6 +140,8 @@ class File(polling.Polling):
             self._unreadable(error)
             return
         self.attached = True
+        if self._file.is_symlink():
+            self._wake.watch(str(self._file.resolve().parent))  # where it is written to
         status = os.fstat(descriptor)
         if self._succession.held(status) is not None:  # the name moved between the two looks
             os.close(descriptor)

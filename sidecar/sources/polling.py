@@ -2,9 +2,10 @@
 
 The problem: a regular file is always ready, so nothing wakes a reader, and a reader that a full queue holds up must
 not miss the files that come and go meanwhile: the disk is the buffer only as long as we hold it.
-The promise: what grows is looked at every `poll` seconds, what rests every `idle_poll`; while nobody reads, the
-discovery of files goes on by the loop's timer. Refused: threads, inotify, and to know where files lie (`_discover`)
-or what a truncation leaves elsewhere (`_rescue`): those are the subclass's.
+The promise: what grows is looked at every `poll` seconds, what rests every `idle_poll`, or as soon as something stirs
+(`wake`), which changes when a line is found and nothing else; while nobody reads, the discovery of files goes on by the
+loop's timer, and when something stirs. Refused: threads, and to know where files lie (`_discover`) or what a
+truncation leaves elsewhere (`_rescue`): those are the subclass's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.errors import SourceError
 from sidecar.model import Chunk, Position
-from sidecar.sources import succession
+from sidecar.sources import filesystem, succession, wake
 
 if TYPE_CHECKING:
     from sidecar.sources.generation import Generation
@@ -30,15 +31,29 @@ class Polling(ABC):
 
     resumable = True
 
-    def __init__(self, telemetry: Telemetry, timing: succession.Timing) -> None:
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        timing: succession.Timing,
+        *,
+        inotify: bool = True,
+        shared: wake.Wake | None = None,
+    ) -> None:
+        """Take `shared`: who wakes the owner of several of these, which then waits for all of them."""
         self.attached = False
         self._telemetry = telemetry
         self._timing = timing
         self._succession = succession.Succession(telemetry, timing, self._rescue)
         self._discovered_at = 0.0
         self._look_at = 0.0
+        self._rested_at = 0.0  # not before: a file that was just read gets time to grow
         self._nap = timing.poll
-        self._stopping = asyncio.Event()
+        self._stirred = False  # since the last look
+        self._waiting = False  # somebody, in `read`
+        self._alarm = asyncio.Event()  # ends that
+        self._wake = shared or wake.Wake(telemetry, self._stir, enabled=inotify, rest=timing.poll / 2)
+        self._shares_wake = shared is not None
+        self._stopping = False
         self._failure: SourceError | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -54,6 +69,7 @@ class Polling(ABC):
     def _begin(self) -> float:
         """Start the timer; return the time."""
         self._loop = asyncio.get_running_loop()
+        self._wake.start()
         self._timer = self._loop.call_later(self._timing.discovery, self._tick)
         return self._loop.time()
 
@@ -64,13 +80,11 @@ class Polling(ABC):
             if self._failure is not None:
                 raise self._failure
             now = loop.time()
-            if self._stopping.is_set():
+            if self._stopping:
                 return self._succession.turn(now)
             due = min(self._look_at, deadline)
             if now < due:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(due):
-                        await self._stopping.wait()
+                await self._wait(due)
                 continue
             chunk = self._look(now)
             if chunk is not None:
@@ -80,9 +94,10 @@ class Polling(ABC):
                 return Chunk(b"", Position(newest.log, newest.offset) if newest is not None else Position("", 0))
 
     def stop(self) -> None:
-        if self._stopping.is_set():
+        if self._stopping:
             return
-        self._stopping.set()
+        self._stopping = True
+        self._alarm.set()
         if self._loop is not None:
             self._try_to_discover(self._loop.time())  # a rotation since the last look is part of what is there
         self._succession.freeze()
@@ -94,21 +109,52 @@ class Polling(ABC):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if not self._shares_wake:
+            self._wake.close()
         self._succession.close()
 
+    async def _wait(self, until: float) -> None:
+        """Wait, unless something stirs first or the source is told to stop."""
+        self._waiting = True
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await self._alarm.wait()
+        finally:
+            self._waiting = False
+        self._alarm.clear()
+
+    def _stir(self) -> None:
+        """Look sooner. While nobody reads, hold at least what has appeared: it may be gone when somebody does."""
+        assert self._loop is not None
+        if self._stopping:
+            return
+        now = self._loop.time()
+        self._stirred = True
+        self._look_at = min(self._look_at, max(now, self._rested_at))
+        self._alarm.set()
+        if not self._waiting:
+            self._try_to_discover(now)
+
+    def _ground(self, directory: str) -> dict[str, object]:
+        """Say at start-up what a source of files stands on."""
+        return {"file_system": filesystem.kind(directory), "inotify": self._wake.watching}
+
     def _look(self, now: float) -> Chunk | None:
-        if now - self._discovered_at >= self._timing.poll:
+        if self._stirred or now - self._discovered_at >= self._timing.poll:
+            self._stirred = False
             self._discovered_at = now
             self._discover(now)
         chunk = self._succession.turn(now)
         newest = self._succession.newest
         if chunk is None:
             self._look_at = now + self._nap
+            self._rested_at = now
             self._nap = min(self._nap * _NAP_GROWTH, self._timing.idle_poll)
         else:
             # A file read to its end gets time to grow: one batch per look, not one per line.
             drained = newest is not None and chunk.start.log == newest.log and newest.offset >= newest.size
-            self._look_at = now + self._timing.poll if drained and chunk.data else now
+            self._look_at = self._rested_at = now + self._timing.poll if drained and chunk.data else now
             self._nap = self._timing.poll
         return chunk
 
@@ -116,7 +162,7 @@ class Polling(ABC):
         """Keep discovering while nobody reads."""
         assert self._loop is not None
         now = self._loop.time()
-        if not self._stopping.is_set() and now - self._discovered_at >= self._timing.discovery:
+        if not self._stopping and now - self._discovered_at >= self._timing.discovery:
             self._try_to_discover(now)
         self._timer = self._loop.call_later(self._timing.discovery, self._tick)
 

@@ -71,6 +71,11 @@ class Succession:
     def newest(self) -> Generation | None:
         return self.generations[-1] if self.generations else None
 
+    @property
+    def finished(self) -> bool:
+        """Whether every generation is deleted, read, and its end told."""
+        return all(one.descriptor < 0 or (one.ended and not one.links and not one.look()) for one in self.generations)
+
     def name(self, place: tuple[int, int]) -> str:
         """Return the name of a new log in the file at `place`: no two logs share one, over restarts too."""
         self.serial += 1

@@ -18,6 +18,8 @@ from tests.support.following import HURRY_POD, PodFollower
 from tests.support.kubelet import Container
 from tests.support.log_writer import LogWriter
 
+pytestmark = pytest.mark.usefixtures("woken")  # each test with and without inotify
+
 
 class TestContract(SourceContract):
     @pytest.fixture(autouse=True)

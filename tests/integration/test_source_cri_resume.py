@@ -12,6 +12,8 @@ from sidecar.model import Position
 from tests.support.following import HURRY_POD, PodFollower
 from tests.support.kubelet import Container, compress
 
+pytestmark = pytest.mark.usefixtures("woken")  # each test with and without inotify
+
 
 @pytest.fixture
 def container(tmp_path):

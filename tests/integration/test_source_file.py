@@ -17,6 +17,8 @@ from tests.support.following import HURRY, Follower
 from tests.support.log_writer import LogWriter
 from tests.support.reading import CHUNK_BYTES
 
+pytestmark = pytest.mark.usefixtures("woken")  # each test with and without inotify
+
 
 class TestContract(SourceContract):
     @pytest.fixture(autouse=True)

@@ -12,6 +12,8 @@ from sidecar.model import Position
 from tests.support.following import HURRY, Follower
 from tests.support.log_writer import LogWriter
 
+pytestmark = pytest.mark.usefixtures("woken")  # each test with and without inotify
+
 
 @pytest.fixture
 def path(tmp_path):

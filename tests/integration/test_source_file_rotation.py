@@ -9,6 +9,8 @@ import pytest
 from tests.support.following import HURRY, Follower
 from tests.support.log_writer import LogWriter
 
+pytestmark = pytest.mark.usefixtures("woken")  # each test with and without inotify
+
 
 @pytest.fixture
 def path(tmp_path):

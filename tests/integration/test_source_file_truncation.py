@@ -10,6 +10,8 @@ from tests.support.following import Follower
 from tests.support.log_writer import LogWriter
 from tests.support.reading import CHUNK_BYTES
 
+pytestmark = pytest.mark.usefixtures("woken")  # each test with and without inotify
+
 
 @pytest.fixture
 def path(tmp_path):

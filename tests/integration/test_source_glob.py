@@ -7,14 +7,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from sidecar.sources import globbed
-from tests.support.following import PATIENT, Follower
+from tests.support.following import PATIENT, GlobFollower
 from tests.support.log_writer import LogWriter
 
-
-class GlobFollower(Follower):
-    def source(self, saved=None):
-        return globbed.Globbed(str(self.path), self.telemetry, start_at=self.start_at, saved=saved, timing=self.timing)
+pytestmark = pytest.mark.usefixtures("woken")  # each test with and without inotify
 
 
 @pytest.fixture

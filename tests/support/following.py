@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sidecar import telemetry
-from sidecar.sources import cri, file, succession
+from sidecar.sources import cri, file, globbed, succession
 from tests.support.reading import Reader
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ PATIENT_POD = replace(PATIENT, end_when_settled=True)
 class Follower:
     """Makes sources that follow one path; their telemetry is one."""
 
+    inotify = True  # tests/integration/conftest.py runs whole files with and without
+
     def __init__(self, path: Path, *, timing: succession.Timing = PATIENT, start_at: str = "beginning") -> None:
         self.path = path
         self.timing = timing
@@ -35,7 +37,14 @@ class Follower:
         self.telemetry = telemetry.Telemetry(log=telemetry.Log(self._stream))
 
     def source(self, saved: dict[str, Any] | None = None) -> file.File:
-        return file.File(str(self.path), self.telemetry, start_at=self.start_at, saved=saved, timing=self.timing)
+        return file.File(
+            str(self.path),
+            self.telemetry,
+            start_at=self.start_at,
+            saved=saved,
+            timing=self.timing,
+            inotify=self.inotify,
+        )
 
     @asynccontextmanager
     async def following(self, saved: dict[str, Any] | None = None) -> AsyncIterator[Reader]:
@@ -95,5 +104,25 @@ class PodFollower(Follower):
 
     def source(self, saved: dict[str, Any] | None = None) -> cri.Cri:  # type: ignore[override]
         return cri.Cri(
-            str(self.path), self.container, self.telemetry, start_at=self.start_at, saved=saved, timing=self.timing
+            str(self.path),
+            self.container,
+            self.telemetry,
+            start_at=self.start_at,
+            saved=saved,
+            timing=self.timing,
+            inotify=self.inotify,
+        )
+
+
+class GlobFollower(Follower):
+    """Likewise for every file that a glob names."""
+
+    def source(self, saved: dict[str, Any] | None = None) -> globbed.Globbed:  # type: ignore[override]
+        return globbed.Globbed(
+            str(self.path),
+            self.telemetry,
+            start_at=self.start_at,
+            saved=saved,
+            timing=self.timing,
+            inotify=self.inotify,
         )
