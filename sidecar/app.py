@@ -26,6 +26,7 @@ from sidecar import (
     deadletter,
     delivery,
     health,
+    lock,
     merge,
     normalize,
     overview,
@@ -94,6 +95,7 @@ class App:
         self._stop_asked = asyncio.Event()
         self._pump_ended = asyncio.Event()
         self._schema = validation.load(config.schema)
+        self._releasing: list[Callable[[], None]] = []  # last of all
         self._checkpoint = self._open_checkpoint()
         self._books = books.Books(self._checkpoint, self.telemetry)
         table = routes.Table(config.metrics.routes)
@@ -146,8 +148,18 @@ class App:
         if not self.config.state.dir:
             return None
         made = checkpoint.Checkpoint(Path(self.config.state.dir) / "checkpoint.json", self.telemetry)
-        made.prepare()
+        made.prepare(self._lock_state)
         return made
+
+    def _lock_state(self) -> None:
+        """Have the state directory for ourselves, before anything is written to it."""
+        mine = lock.Lock(self.config.state.dir)
+        if mine.acquire():
+            self._releasing.append(mine.release)
+        else:
+            self.telemetry.log.warn(
+                "state_not_locked", "the file system of state.dir knows no locks: no second sidecar may use it"
+            )
 
     def _make_normalizer(self) -> normalize.Normalizer:
         config = self.config
@@ -255,6 +267,8 @@ class App:
         for number in _PASSED_ON:
             loop.add_signal_handler(number, self._signalled, number)
         async with AsyncExitStack() as outer:  # leaves in reverse order: HTTP closes last
+            for release in self._releasing:
+                outer.callback(release)
             await self.server.start()
             outer.push_async_callback(self.server.stop)
             self._listening()

@@ -38,7 +38,7 @@ from sidecar.errors import StateError
 from sidecar.options import Duration, option
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from sidecar.telemetry import Telemetry
 
@@ -74,10 +74,11 @@ class Checkpoint:
         self._journalled: int | None = None  # bytes in the journal; None where the next note must begin anew
         self._of = ""  # the checksum of the checkpoint on disk
 
-    def prepare(self) -> None:
-        """Make the directory and prove that it can be written to. Raises StateError."""
+    def prepare(self, claim: Callable[[], None] = lambda: None) -> None:
+        """Make the directory, `claim` it, and prove that it can be written to. Raises StateError."""
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
+            claim()
             self._write(b"{}\n")
             self._temporary.unlink()
         except OSError as error:
