@@ -117,13 +117,16 @@ class Redactor:
         return any(stem in low for stem in self._text_stems)
 
     def suspects(self, line: bytes) -> bool:
-        """Say whether a line may hold a secret; the finer sieve."""
+        """Say whether a line, or many of them, may hold a secret; the finer sieve."""
         if not self.enabled:
             return False
         if self._patterns or b"\\u00" in line:
             return True
         low = line.lower()
-        return any(stem in low for stem in self._stems)
+        for stem in self._stems:  # noqa: SIM110  any() takes 2 µs more
+            if stem in low:
+                return True
+        return False
 
     # doing it
 

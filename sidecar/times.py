@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import orjson
@@ -68,12 +69,20 @@ def _date_time_seconds(text: str) -> int | None:
 _OFFSET = re.compile(r"([+-])([01][0-9]|2[0-3]):([0-5][0-9])")
 
 
+_LONGEST_DATE_TIME = 35  # 2006-01-02T15:04:05.999999999+07:00
+
+
 def rfc3339(text: str) -> Stamp | None:
     """Read an RFC 3339 date-time with offset and 0–9 fractional digits, strictly; None for anything else.
 
     https://www.rfc-editor.org/rfc/rfc3339#section-5.6: the calendar is checked, `t` and `z` may be small, and
     second 60 exists only at the end of a UTC day.
     """
+    return _rfc3339(text) if len(text) <= _LONGEST_DATE_TIME else None
+
+
+@lru_cache(maxsize=64)  # a record's time is read once to be taken and once to be judged
+def _rfc3339(text: str) -> Stamp | None:
     head = text[:19]
     rest = text[19:]
     seconds = _seconds[head] if head in _seconds else _date_time_seconds(head)
@@ -181,22 +190,32 @@ def timestamp(value: object, zone: tzinfo = UTC) -> Stamp | None:
     return _epoch(value)
 
 
-_WRITTEN = re.compile(r"(-?)(\d{1,20})(?:\.(\d{1,20}))?", re.ASCII)
+def canonical(value: object, zone: tzinfo = UTC) -> tuple[Stamp, str] | None:
+    """Read a time as `timestamp` does, and write it as `format_time` does: mostly it is written so already."""
+    if isinstance(value, str):
+        stamp = rfc3339(value)
+        if stamp is not None:
+            written_so = value[-1] == "Z" and value[10] == "T" and value[17:19] != "60"
+            return stamp, value if written_so else format_time(stamp)
+    stamp = timestamp(value, zone)
+    return (stamp, format_time(stamp)) if stamp is not None else None
 
 
 def _epoch(value: float) -> Stamp | None:
     # repr gives back the digits that were written; the float itself is off by up to 100 ns
-    match = _WRITTEN.fullmatch(repr(value))
-    if match is None:  # an exponent, infinity, not a number
-        return _large_epoch(value)
-    sign, whole, fraction = match.groups("")
+    whole, point, fraction = repr(value).partition(".")
+    negative = whole.startswith("-")
+    if negative:
+        whole = whole[1:]
+    if not whole.isdecimal() or len(whole) > 20 or (point and not fraction.isdecimal()):
+        return _large_epoch(value)  # an exponent, infinity, not a number
     width = len(whole.lstrip("0"))
     power = 9 if width <= 11 else 6 if width <= 14 else 3 if width <= 17 else 0
     fraction = "" if fraction == "0" else fraction[:power]
     nanoseconds = int(whole + fraction) * 10 ** (power - len(fraction))
     if not nanoseconds:
         return None
-    return Stamp(-nanoseconds if sign else nanoseconds, min(9, 9 - power + len(fraction)))
+    return Stamp(-nanoseconds if negative else nanoseconds, min(9, 9 - power + len(fraction)))
 
 
 def _large_epoch(value: float) -> Stamp | None:
@@ -206,6 +225,7 @@ def _large_epoch(value: float) -> Stamp | None:
     return _epoch(int(value))
 
 
+@lru_cache(maxsize=64)  # gin's text tells seconds: many lines share one
 def _layout(text: str, zone: tzinfo) -> Stamp | None:
     for layout in _LAYOUTS:
         match = layout.fullmatch(text)
@@ -260,20 +280,26 @@ def format_time(stamp: Stamp) -> str:
     Years outside 0–9999 cannot be written so; they come out at the nearest end.
     """
     seconds, nanoseconds = divmod(stamp.ns, SECOND)
+    text = _written.get(seconds)
+    if text is None:
+        if len(_written) >= _SECONDS_KEPT:
+            _written.clear()
+        text = _written[seconds] = _second(seconds)
+    digits = stamp.digits
+    if not digits:
+        return text + "Z"
+    return f"{text}.{nanoseconds // 10 ** (9 - digits):0{digits}d}Z"
+
+
+_written: dict[int, str] = {}
+
+
+def _second(seconds: int) -> str:
     seconds = min(max(seconds, _YEAR_0), _YEAR_10000 - 1)
     days, rest = divmod(seconds, _DAY)
-    head = _dates.get(days)
-    if head is None:
-        if len(_dates) >= 64:
-            _dates.clear()
-        head = _dates[days] = _date(days)
-    text = f"{head}T{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
-    if not stamp.digits:
-        return text + "Z"
-    return f"{text}.{nanoseconds // 10 ** (9 - stamp.digits):0{stamp.digits}d}Z"
+    return f"{_date(days)}T{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
 
 
-_dates: dict[int, str] = {}
 _YEAR_0 = -62_167_219_200
 _YEAR_10000 = 253_402_300_800
 

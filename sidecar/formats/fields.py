@@ -233,6 +233,8 @@ def address(value: object) -> str | None:
     """Read a client's address: without port and brackets, the first of a list of proxies."""
     if not isinstance(value, str):
         return None
+    if ":" not in value and "," not in value:
+        return value.strip() or None
     first = value.split(",", 1)[0].strip()
     match = _IPV4_PORT.fullmatch(first) or _IPV6_PORT.fullmatch(first)
     return match[1] if match else first or None

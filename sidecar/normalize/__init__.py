@@ -9,7 +9,6 @@ Refused: I/O, logging, metrics. Counts leave as plain sums in `Normalized`, requ
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import time
 from collections import Counter
@@ -63,10 +62,25 @@ class Normalized:
     violations: Counter[tuple[str, str]] = field(default_factory=Counter)  # of the lines as written
 
 
+@dataclass(slots=True)
+class _Work:
+    """A batch while its lines become records."""
+
+    texts: list[bytes]
+    values: list[Fields | None]  # parallel to texts; None for what is no JSON object
+    stamps: list[int] | int  # the runtime's times, or when all of them were read
+    records: list[Record | None]  # parallel to texts
+    out: Normalized
+    clean: bool = False  # no text can hold a secret, the names of fields aside
+
+    def received(self, index: int) -> Stamp:
+        return Stamp(self.stamps if isinstance(self.stamps, int) else self.stamps[index], 9)
+
+
 _REQUEST_KEYS = ("method", "status", "duration_ms")
 _MOST_JUDGES = 256
 _FEW = 16  # objects that are not worth columns of their own
-_HUGE_INTEGER = re.compile(rb"\d{19}")
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
 
 
 class Normalizer:
@@ -98,29 +112,27 @@ class Normalizer:
         out = Normalized()
         texts = lines.texts
         values = self._parse(texts)
-        now = self._clock_ns()
-        stamps = lines.stamps
-        records: list[Record | None] = [None] * len(texts)
+        work = _Work(texts, values, lines.stamps or self._clock_ns(), [None] * len(texts), out)
         if texts and None not in values:
             plan = self._plans.of_object(values[0])  # type: ignore[arg-type]
             columns = plan.columns(values) if plan.columns is not None else None  # type: ignore[arg-type]
             if columns is not None:
-                self._valid(plan, columns, range(len(texts)), texts, values, stamps or now, records, out)
-                out.records = records  # type: ignore[assignment]
+                self._valid(work, plan, columns, range(len(texts)))
+                out.records = work.records  # type: ignore[assignment]
                 return out
+        work.clean = not self._redactor.suspects(b"\n".join(texts))  # half the time of asking line by line
         by_shape: dict[tuple[str, ...], list[int]] = {}
         for index, value in enumerate(values):
             if value is None:
-                stamp = stamps[index] if stamps else now
-                record = self._text(texts[index], lines.kinds.get(index), lines.marks.get(index), stamp, out)
-                records[index] = _counted(record, out)
+                record = self._text(work, index, lines.kinds.get(index), lines.marks.get(index))
+                work.records[index] = _counted(record, out)
             else:
                 by_shape.setdefault(tuple(value), []).append(index)
         for indexes in by_shape.values():
-            self._objects(indexes, texts, values, stamps or now, records, out)
+            self._objects(work, indexes)
 
         # only now is every index filled: objects were read shape by shape
-        out.records = records  # type: ignore[assignment]
+        out.records = work.records  # type: ignore[assignment]
         return out
 
     def finish(self) -> Normalized:
@@ -184,19 +196,12 @@ class Normalizer:
 
     # JSON objects
 
-    def _objects(
-        self,
-        indexes: Sequence[int],
-        texts: list[bytes],
-        values: list[Fields | None],
-        stamps: list[int] | int,
-        records: list[Record | None],
-        out: Normalized,
-    ) -> None:
+    def _objects(self, work: _Work, indexes: Sequence[int]) -> None:
         """Make the records of all objects with the same keys, as many as possible from columns.
 
         One object that is not valid spoils the columns it is in: halves of halves keep it from spoiling all others.
         """
+        values = work.values
         plan = self._plans.of_object(values[indexes[0]])  # type: ignore[arg-type]
         pending = [indexes]
         while pending:
@@ -204,77 +209,49 @@ class Normalizer:
             judge = plan.columns if len(part) > _FEW or part is indexes else None
             columns = judge([values[index] for index in part]) if judge is not None else None  # type: ignore[misc]
             if columns is not None:
-                self._valid(plan, columns, part, texts, values, stamps, records, out)
+                self._valid(work, plan, columns, part)
             elif judge is None:
-                self._each(part, texts, values, stamps, records, out)
+                self._each(work, part)
             else:
                 middle = len(part) // 2
                 pending += part[middle:], part[:middle]  # the earlier half is next: requests count in their order
 
-    def _valid(
-        self,
-        plan: plans.Plan,
-        columns: dict[str, Sequence[Any]],
-        indexes: Sequence[int],
-        texts: list[bytes],
-        values: list[Fields | None],
-        stamps: list[int] | int,
-        records: list[Record | None],
-        out: Normalized,
-    ) -> None:
+    def _valid(self, work: _Work, plan: plans.Plan, columns: dict[str, Sequence[Any]], indexes: Sequence[int]) -> None:
         """Make the records of objects that are all valid as written; those that hold a secret one by one."""
-        secret = self._secret(plan, columns, indexes, texts, values)
+        secret = self._secret(work, plan, columns, indexes)
         if secret:
             # a few rows among many: the others stay in columns
-            self._each(secret, texts, values, stamps, records, out)
+            work.clean = False
+            self._each(work, secret)
             hidden = set(secret)
             kept = [row for row, index in enumerate(indexes) if index not in hidden]
             if not kept:
                 return
             indexes = [indexes[row] for row in kept]
             columns = {key: [column[row] for row in kept] for key, column in columns.items()}
-        self._columns(plan, columns, indexes, texts, records, out)
+        self._columns(work, plan, columns, indexes)
 
-    def _each(
-        self,
-        indexes: Sequence[int],
-        texts: list[bytes],
-        values: list[Fields | None],
-        stamps: list[int] | int,
-        records: list[Record | None],
-        out: Normalized,
-    ) -> None:
+    def _each(self, work: _Work, indexes: Sequence[int]) -> None:
         """Make the records of objects one by one."""
         for index in indexes:
-            stamp = stamps if isinstance(stamps, int) else stamps[index]
-            records[index] = _counted(self._object(texts[index], values[index], stamp, out), out)  # type: ignore[arg-type]
+            work.records[index] = _counted(self._object(work, index), work.out)
 
     def _secret(
-        self,
-        plan: plans.Plan,
-        columns: dict[str, Sequence[Any]],
-        indexes: Sequence[int],
-        texts: list[bytes],
-        values: list[Fields | None],
+        self, work: _Work, plan: plans.Plan, columns: dict[str, Sequence[Any]], indexes: Sequence[int]
     ) -> Sequence[int]:
         """Return the rows of valid objects that hold a secret: their lines cannot go out as they are."""
-        redactor = self._redactor
+        redactor, values = self._redactor, work.values
         if not redactor.may_hide_in(columns[key] for key in plan.free_text):
             return ()
-        suspected = [index for index in indexes if redactor.suspects(texts[index])]
+        suspected = [index for index in indexes if redactor.suspects(work.texts[index])]
         return [index for index in suspected if redactor.value(values[index]) is not values[index]]
 
     def _columns(
-        self,
-        plan: plans.Plan,
-        columns: dict[str, Sequence[Any]],
-        indexes: Sequence[int],
-        texts: list[bytes],
-        records: list[Record | None],
-        out: Normalized,
+        self, work: _Work, plan: plans.Plan, columns: dict[str, Sequence[Any]], indexes: Sequence[int]
     ) -> None:
         """Make the records of objects that are all valid as written, from their columns."""
         form = plan.format.name
+        texts, out = work.texts, work.out
         count = len(indexes)
         trace_ids = columns["trace_id"]
         valid = Outcome.VALID
@@ -291,10 +268,10 @@ class Normalizer:
             texts if whole else [texts[index] for index in indexes],
         )
         if whole:
-            records[:] = made
+            work.records[:] = made
         else:
             for index, record in zip(indexes, made, strict=True):
-                records[index] = record
+                work.records[index] = record
         out.outcomes[valid] += count
         out.formats[form] += count
         out.levels.update(columns["level"])
@@ -311,18 +288,21 @@ class Normalizer:
             judge = self._judges[keys] = self._schema.violations_for(keys)
         return judge(record)
 
-    def _object(self, text: bytes, value: Fields, stamp_ns: int, out: Normalized) -> Record:
+    def _object(self, work: _Work, index: int) -> Record:
         """Make the record of one object."""
+        text, out = work.texts[index], work.out
+        value: Fields = work.values[index]  # type: ignore[assignment]
         plan = self._plans.of_object(value)
         valid = plan.verdict is not None and plan.verdict(value)
         if not valid:
-            out.violations.update((plan.violations or self._schema.violations)(value))
-            if _HUGE_INTEGER.search(text):
+            for violation in (plan.violations or self._schema.violations)(value):
+                out.violations[violation] += 1
+            if _has_huge_integer(text):
                 value = _parse_exactly(text)
         clean: Fields = value
-        if plan.sensitive or self._redactor.suspects(text):
+        if plan.sensitive or (not work.clean and self._redactor.suspects(text)):
             clean = self._redactor.value(value)  # type: ignore[assignment]
-        record = self._map(clean, plan, Stamp(stamp_ns, 9), out)
+        record = self._map(clean, plan, work.received(index), out)
         if valid:
             line = text if clean is value else orjson.dumps(clean)
             record = Record(
@@ -336,11 +316,13 @@ class Normalizer:
 
     # text
 
-    def _text(self, raw: bytes, kind: str | None, mark: Mark | None, stamp_ns: int, out: Normalized) -> Record:
+    def _text(self, work: _Work, index: int, kind: str | None, mark: Mark | None) -> Record:
         """Make the record of a line that is no JSON object."""
-        out.violations.update(validation.NOT_AN_OBJECT)
+        raw, out = work.texts[index], work.out
+        for violation in validation.NOT_AN_OBJECT:
+            out.violations[violation] += 1
         text = gotext.strip_ansi(raw.decode("utf-8", "replace"))
-        if self._redactor.suspects(raw):
+        if not work.clean and self._redactor.suspects(raw):
             text = self._redactor.text(text)
         value, dialect = _read_text(text.strip("\r\n") if kind else text.removesuffix("\r"))
         if mark is not None:
@@ -350,7 +332,7 @@ class Normalizer:
             value[key] = self._redactor.value({key: value[key]})[key]  # type: ignore[index]
         if plan.format.name == "gin_debug" and "route" in value:
             out.routes.append((str(value["method"]), str(value["route"])))
-        return self._map(value, plan, Stamp(stamp_ns, 9), out)
+        return self._map(value, plan, work.received(index), out)
 
     # mapping
 
@@ -361,22 +343,21 @@ class Normalizer:
         got: Fields = {}
         taken: list[plans.Path] = []
         stamp = None
-        for name, candidates in plan.candidates.items():
-            if name == "duration_ms":
-                continue
+        for candidate in plan.times:
+            known = times.canonical(candidate.find(source), self._zone)
+            if known is not None:
+                stamp, got["timestamp"] = known
+                taken.append(candidate.path)
+                break
+        for name, candidates in plan.others:
             for candidate in candidates:
-                path = candidate.path
-                found = source.get(path[0]) if len(path) == 1 else _look_up(source, path)
+                found = source.get(candidate.key) if candidate.key is not None else candidate.find(source)
                 if found is None or found == "":
                     continue
-                if name == "timestamp":
-                    stamp = times.timestamp(found, self._zone)
-                    read: object = times.format_time(stamp) if stamp else None
-                else:
-                    read = candidate.convert(found)
+                read = candidate.convert(found)
                 if read is not None:
                     got[name] = read
-                    taken.append(path)
+                    taken.append(candidate.path)
                     break
         if stamp is None:
             stamp = received
@@ -394,7 +375,7 @@ class Normalizer:
             level = _raised(str(level), access.status)
         got["level"] = level
 
-        record = _ordered(got, source, taken)
+        record = _ordered(got, source, taken, plan.order)
         if access is not None:
             self._requests.observe(access, plan, source, got, stamp.ns, record, out)
         elif got.get("message") == "Route registered" and "handler" in source and "method" in got and "path" in got:
@@ -433,6 +414,12 @@ def parse(text: bytes) -> Fields | None:
     return value if isinstance(value, dict) else None
 
 
+def _has_huge_integer(text: bytes) -> bool:
+    """Say whether a text may hold an integer beyond 64 bits, which orjson would make a float of."""
+    zeros = text.translate(_DIGITS)
+    return b"0" * 20 in zeros or b"-" + b"0" * 19 in zeros
+
+
 def _parse_exactly(text: bytes) -> Fields:
     """Parse again with integers beyond 64 bits kept as they are written: orjson makes floats of them."""
     value: Fields = json.loads(text, parse_int=_integer)
@@ -455,15 +442,6 @@ def _read_text(text: str) -> tuple[Fields, Any]:
     raise AssertionError("the last dialect takes every text")
 
 
-def _look_up(source: Fields, path: plans.Path) -> object:
-    value: object = source
-    for key in path:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(key)
-    return value
-
-
 def _split_path(got: Fields, source: Fields) -> None:
     """Part the query from the path, and an address from its host: the label is made of the path alone."""
     path = got.get("path")
@@ -477,13 +455,9 @@ def _split_path(got: Fields, source: Fields) -> None:
         got["query"] = query
 
 
-_ORDER = fields.ORDER
-_CANONICAL = frozenset(_ORDER)
-
-
-def _ordered(got: Fields, source: Fields, taken: list[plans.Path]) -> Fields:
+def _ordered(got: Fields, source: Fields, taken: list[plans.Path], order: tuple[str, ...]) -> Fields:
     """Lay the canonical fields in their order, then whatever else the line had, under its own name."""
-    record = {name: got[name] for name in _ORDER if name in got}
+    record = {name: got[name] for name in order if name in got}
     whole = {path[0] for path in taken if len(path) == 1}
     nested = {path[0] for path in taken if len(path) > 1} if len(whole) < len(taken) else ()
     for key, value in source.items():

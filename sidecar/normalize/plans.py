@@ -9,7 +9,7 @@ under its own name: nothing is lost by mapping.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from sidecar import formats, units
@@ -38,6 +38,24 @@ class Candidate:
     path: Path
     convert: Converter
     unit: Unit | None = None  # duration: what the key's own suffix says
+    key: str | None = None  # of a path of one key: that key
+
+    def __post_init__(self) -> None:
+        self.key = self.path[0] if len(self.path) == 1 else None
+
+    def find(self, source: Fields) -> object:
+        """Return what stands there, or None."""
+        if self.key is not None:
+            return source.get(self.key)
+        value: object = source
+        for key in self.path:
+            if not isinstance(value, dict):
+                return None
+            value = value.get(key)
+        return value
+
+
+_ALWAYS = {"timestamp", "level", "service_name", "message"}  # the last one may be made of the error
 
 
 @dataclass(slots=True)
@@ -53,6 +71,16 @@ class Plan:
     free_text: tuple[str, ...] = ()  # of these columns, those that may hold a secret
     verdict: Callable[[Fields], bool] | None = None  # None when no object of this shape can be valid as written
     counts: bool = False  # objects judged by columns are requests
+    times: list[Candidate] = field(default_factory=list)
+    durations: list[Candidate] = field(default_factory=list)
+    others: list[tuple[str, list[Candidate]]] = field(default_factory=list)  # every field but those two
+    order: tuple[str, ...] = ()  # the canonical fields that a record of this shape may have, as it writes them
+
+    def __post_init__(self) -> None:
+        self.times = self.candidates.get("timestamp", [])
+        self.durations = self.candidates.get("duration_ms", [])
+        self.others = [pair for pair in self.candidates.items() if pair[0] not in ("timestamp", "duration_ms")]
+        self.order = tuple(name for name in fields.ORDER if name in self.candidates or name in _ALWAYS)
 
 
 class Plans:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sidecar import units
@@ -36,6 +37,11 @@ _MOST_SAVED = 256
 _METHODS = re.compile(r"[A-Za-z][A-Za-z-]{2,19}")
 _MOST_HELD = 1000
 _ABSORBED = 64
+
+
+@lru_cache(maxsize=64)
+def _is_method(text: str) -> bool:
+    return _METHODS.fullmatch(text) is not None
 
 
 @dataclass(slots=True)
@@ -75,11 +81,11 @@ class Requests:
         """Read the duration of an access line into `got`; None when the line is not one request."""
         method = got.get("method")
         status = got.get("status")
-        if "duration_ms" not in plan.candidates:
+        if not plan.durations:
             return None
         server = plan.format.access or plan.hinted
         request = None
-        if server and isinstance(method, str) and isinstance(status, int) and _METHODS.fullmatch(method):
+        if server and isinstance(method, str) and isinstance(status, int) and _is_method(method):
             request = (method, status)
         service = str(got["service_name"])
         found = self._duration(plan, source, service, matched=request is not None and status != 404)
@@ -106,10 +112,8 @@ class Requests:
     ) -> tuple[plans.Candidate, Reading, int | None, object] | None:
         """Find the best duration of a line: the canonical one, then one with its unit in its text, then numbers."""
         written = []
-        for candidate in plan.candidates["duration_ms"]:
-            value: object = source
-            for key in candidate.path:
-                value = value.get(key) if isinstance(value, dict) else None
+        for candidate in plan.durations:
+            value = candidate.find(source)
             if value is not None and value != "":
                 written.append((candidate, value))
         for candidate, value in written:
