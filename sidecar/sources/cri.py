@@ -207,7 +207,10 @@ class Cri(polling.Polling):
         if one.compressed:
             head = gzipped.head(descriptor, generation.PROOF_BYTES)
             size = gzipped.content_bytes(descriptor)
-            return None if any(each.compressed_to(one.instance, head, size) for each in past) else 0
+            known = any(
+                each.compressed_to(one.instance, head, size) or each.given_up(os.fstat(descriptor)) for each in past
+            )
+            return None if known else 0
         assert one.status is not None
         place = (one.status.st_dev, one.status.st_ino)
         for each in reversed(past):

@@ -45,6 +45,12 @@ class Past:
             return False
         return size in {self.size, identity.end}
 
+    def given_up(self, status: os.stat_result) -> bool:
+        """Whether this very file was found damaged from its first byte on: nothing but where it lies tells it again."""
+        identity = self.identity
+        same = identity.place == (status.st_dev, status.st_ino) and identity.modified_ns == status.st_mtime_ns
+        return same and not identity.head_bytes and not identity.end
+
     def copied_to(self, instance: int, descriptor: int) -> bool:
         return instance == self.instance and self.identity.end > 0 and self.identity.same_content(descriptor)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 
 import pytest
 
 from sidecar.model import Position
 from tests.support.following import HURRY_POD, PodFollower
-from tests.support.kubelet import Container, compress
+from tests.support.kubelet import Container, compress, damage
 
 pytestmark = pytest.mark.usefixtures("woken")  # each test with and without inotify
 
@@ -103,6 +104,36 @@ async def test_a_damaged_generation_is_a_gap_and_the_next_ones_are_read(tmp_path
         await until(reader, expected)
 
     assert follower.gaps == {"read_error": 1}
+
+
+@pytest.mark.parametrize("how", ["cut", "head", "middle"])
+async def test_e14_a_damaged_generation_is_read_to_its_damage_and_counted_once_over_all_restarts(
+    tmp_path, container, how
+):
+    follower = PodFollower(tmp_path)
+    rows = container.lines(*(f"{random.Random(number).getrandbits(400):x}" for number in range(3000)))
+    container.rotate()
+    (compressed,) = container.compress()
+    damage(compressed, how)
+    saved = None
+    async with follower.following() as reader:
+        last = container.lines("last")
+        await until(reader, last)
+        saved = follower.saved(reader)
+    counted = follower.lost, follower.gaps
+    got = len(reader.data) - len(last)
+
+    for number in range(3):
+        async with follower.following(saved) as again:
+            await again.silence()
+            await again.expect(container.lines(f"life {number}"))
+            saved = follower.saved(again)
+
+    assert (follower.lost, follower.gaps) == counted
+    assert follower.gaps == {"read_error": 1}
+    assert rows.startswith(reader.data[:got]) or how == "middle", "what a flipped bit makes of a line, nobody can tell"
+    assert got / len(rows) <= 0.6
+    assert got / len(rows) >= 0.4 or how != "cut"
 
 
 # G: restart

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import shutil
 
 import pytest
 
 from sidecar.model import Position
 from tests.support.following import HURRY, Follower
+from tests.support.kubelet import damage
 from tests.support.log_writer import LogWriter
 
 pytestmark = pytest.mark.usefixtures("woken")  # each test with and without inotify
@@ -360,6 +362,36 @@ async def test_e14_compressed_generations_are_read_at_a_first_start_from_the_beg
         await reader.silence()
     async with Follower(path, start_at="end").following() as reader:
         await reader.silence()
+
+
+@pytest.mark.parametrize("how", ["cut", "head", "middle"])
+@pytest.mark.parametrize("when", ["there at the first start", "made while down"])
+async def test_e14_a_damaged_archive_is_read_to_its_damage_and_counted_once_over_all_restarts(path, writer, how, when):
+    follower = Follower(path)
+    saved = await life(follower, writer, "one") if when == "made while down" else None
+    rows = writer.lines(*(f"{random.Random(number).getrandbits(400):x}" for number in range(3000)))
+    rotated = writer.rotate("-20260703")
+    compress(rotated)
+    damage(rotated.with_name(rotated.name + ".gz"), how)
+    last = writer.lines("last")
+
+    async with follower.following(saved) as reader:
+        while not reader.data.endswith(last):
+            await reader.once()
+        saved = follower.saved(reader)
+    counted = follower.lost, follower.gaps
+    got = reader.data.removesuffix(last)
+    for number in range(3):
+        async with follower.following(saved) as again:
+            await again.silence()
+            await again.expect(writer.lines(f"life {number}"))
+            saved = follower.saved(again)
+
+    assert (follower.lost, follower.gaps) == counted
+    assert follower.gaps["read_error"] == 1
+    assert rows.startswith(got) or (b"one\n" + rows).startswith(got) or how == "middle", "nobody can tell a flipped bit"
+    assert len(got) / len(rows) <= 0.6
+    assert len(got) / len(rows) >= 0.4 or how != "cut"
 
 
 async def test_an_inode_that_came_back_with_the_same_banner_is_another_file(follower, writer):

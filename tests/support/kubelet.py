@@ -123,3 +123,19 @@ def compress(path: Path, *, members: int = 1) -> Path:
     temporary.rename(target)
     path.unlink()
     return target
+
+
+def damage(path: Path, how: str) -> None:
+    """Spoil a compressed file and leave its times as they are: "cut" off, at the "head", or in the "middle"."""
+    status = path.stat()
+    content = bytearray(path.read_bytes())
+    match how:
+        case "cut":
+            content = content[: len(content) // 2]
+        case "head":
+            content[:10] = b"no gzip at"
+        case "middle":
+            content[len(content) // 2] ^= 0xFF
+            content[len(content) // 2 + 1] ^= 0x55
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
