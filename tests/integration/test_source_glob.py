@@ -4,13 +4,42 @@ from __future__ import annotations
 
 import json
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
-from tests.support.following import PATIENT, GlobFollower
+from tests.contracts.source_contract import SourceContract, Subject, lines
+from tests.support.following import HURRY, PATIENT, GlobFollower
 from tests.support.log_writer import LogWriter
+from tests.support.reading import Reader
 
 pytestmark = pytest.mark.usefixtures("woken")  # each test with and without inotify
+
+
+class TestContract(SourceContract):
+    @pytest.fixture(autouse=True)
+    def _path(self, tmp_path):
+        self.path = tmp_path
+
+    @asynccontextmanager
+    async def opened(self, content=b""):
+        follower = GlobFollower(self.path / "*.log")
+        with LogWriter(self.path / "app.log") as writer:
+            writer.write(content)
+            async with follower.following() as reader:
+                yield Subject(reader.source, writer.write, again=follower.source)
+
+    async def test_a_saved_state_that_makes_no_sense_is_reported_not_raised(self):
+        async with self.opened(lines(5)) as subject:
+            state = subject.source.snapshot({})
+            one = state["files"][0]
+            first = one["state"]["generations"][0]
+            for generations in (None, [1], [first | {"offset": -1}], [first | {"inode": "x"}]):
+                spoiled = one | {"state": one["state"] | {"generations": generations}}
+                again = subject.again(state | {"files": [spoiled]})
+                await again.start()
+                await Reader(again).expect(lines(5))
+                await again.close()
 
 
 @pytest.fixture
@@ -111,3 +140,96 @@ async def test_a_damaged_state_is_reported(follower, tmp_path):
             await reader.expect(b"one\n")
 
     assert follower.counted("sidecar_checkpoint_invalid_total", reason="damaged") == 3
+
+
+# a program that names its log anew again and again
+
+
+def weight(source):
+    """Return how many files it follows, and how many descriptors and entries of its state that takes."""
+    return len(source.describe()["files"]), len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def gone(reader, number):
+    """Read until it follows no more files than that."""
+    for _ in range(1000):
+        if weight(reader.source)[0] <= number:
+            return
+        await reader.once(0.01)
+    raise AssertionError(f"{weight(reader.source)[0]} files are followed, {number} exist")
+
+
+async def test_endless_new_names_cost_what_the_files_on_disk_cost(tmp_path):
+    """Each start writes to a file of its own, and somebody removes all but the last two."""
+    follower = GlobFollower(tmp_path / "app-*.log", timing=HURRY)
+    paths = []
+    async with follower.following() as reader:
+        _, descriptors = weight(reader.source)
+        for number in range(40):
+            paths.append(tmp_path / f"app-{number:05}.log")
+            with LogWriter(paths[-1]) as writer:
+                await reader.expect(writer.lines(f"start {number}"))
+            for old in paths[:-2]:
+                old.unlink(missing_ok=True)
+        await gone(reader, 2)
+
+        followed, held = weight(reader.source)
+        state = reader.source.snapshot(reader.positions)
+
+    assert followed == 2
+    assert held - descriptors == 2
+    assert [one["file"] for one in state["files"]] == [str(one) for one in paths[-2:]]
+    assert follower.lost == follower.gaps == {}
+
+
+async def test_what_is_gone_stays_in_the_state_until_it_is_delivered_and_is_counted_where_it_never_was(tmp_path):
+    follower = GlobFollower(tmp_path / "*.log", timing=HURRY)
+    with LogWriter(tmp_path / "a.log") as writer:
+        async with follower.following() as reader:
+            await reader.expect(writer.lines("one", "two"))
+            writer.delete()
+            await gone(reader, 0)
+            undelivered = json.loads(json.dumps(reader.source.snapshot({})))
+            delivered = json.loads(json.dumps(reader.source.snapshot(reader.positions)))
+
+    with LogWriter(tmp_path / "a.log") as writer:  # another file has the name by the next start
+        expected = writer.lines("three")
+        for state, lost in ((delivered, 0), (undelivered, 8)):
+            async with follower.following(state) as reader:
+                await reader.expect(expected)
+                await reader.silence()
+            assert sum(follower.lost.values()) == lost, "rotated away; or truncated, where the inode came back"
+
+
+async def test_a_log_whose_rotated_files_are_still_there_is_not_let_go_of(tmp_path):
+    """Without it they would look like files that nobody has read."""
+    follower = GlobFollower(tmp_path / "*.log*", timing=HURRY)
+    with LogWriter(tmp_path / "a.log") as writer:
+        async with follower.following() as reader:
+            for number in range(12):
+                await reader.expect(writer.lines(f"{number}"))
+                old = list(reader.logs)[-1]
+                writer.rotate(f".{number:02}")
+                await reader.ends(old)
+            writer.delete()
+            await reader.silence(times=20)
+            for number in range(11):
+                (tmp_path / f"a.log.{number:02}").unlink()
+            await reader.silence(times=20)
+            (tmp_path / "a.log.11").unlink()
+            await gone(reader, 0)
+
+    assert follower.lost == {}
+
+
+async def test_a_name_that_comes_back_is_a_new_file(tmp_path):
+    follower = GlobFollower(tmp_path / "*.log", timing=HURRY)
+    async with follower.following() as reader:
+        for number in range(4):
+            with LogWriter(tmp_path / "a.log") as writer:
+                await reader.expect(writer.lines("the same"))
+                writer.delete()
+            if number % 2:
+                await gone(reader, 0)
+
+    assert len(reader.logs) == 4
