@@ -176,7 +176,7 @@ class Lives:
 
 
 @pytest.mark.slow
-async def test_each_line_counts_once_whenever_the_process_is_killed(tmp_path):
+async def test_g08_rule_24_each_line_counts_once_whenever_the_process_is_killed(tmp_path):
     chance = random.Random(20261125)
     log = tmp_path / "app.log"
     writer = Writer(log, chance)
@@ -237,7 +237,7 @@ async def test_each_line_counts_once_whenever_the_process_is_killed(tmp_path):
         assert name in pushed, f"{name} was never pushed"
 
 
-async def test_an_unfinished_line_is_left_for_the_next_start(tmp_path):
+async def test_g04_an_unfinished_line_is_left_for_the_next_start(tmp_path):
     log = tmp_path / "app.log"
     log.write_bytes(b"one\ntwo is unfin")
     settings = [

@@ -44,7 +44,7 @@ def follower(path):
     return Follower(path)
 
 
-async def test_what_exists_and_what_is_appended_is_read_once(follower, path):
+async def test_a01_a04_what_exists_and_what_is_appended_is_read_once(follower, path):
     with LogWriter(path) as writer:
         old = writer.lines("old 1", "old 2")
         async with follower.following() as reader:
@@ -56,7 +56,7 @@ async def test_what_exists_and_what_is_appended_is_read_once(follower, path):
     assert follower.rotations == follower.truncations == 0
 
 
-async def test_from_the_end_only_what_is_written_from_now_on_is_read(path):
+async def test_a02_from_the_end_only_what_is_written_from_now_on_is_read(path):
     with LogWriter(path) as writer:
         writer.lines("old 1", "old 2")
         async with Follower(path, start_at="end").following() as reader:
@@ -64,7 +64,7 @@ async def test_from_the_end_only_what_is_written_from_now_on_is_read(path):
             await reader.expect(writer.lines("new"))
 
 
-async def test_a_file_that_appears_later_is_read_from_its_start_even_from_the_end(path):
+async def test_a03_rule_17_a_file_that_appears_later_is_read_from_its_start_even_from_the_end(path):
     async with Follower(path, start_at="end").following() as reader:
         await reader.silence()
         assert reader.source.attached, "a path that does not exist yet is waited for"
@@ -79,7 +79,7 @@ async def test_waiting_for_a_path_is_told(follower):
     assert follower.events == ["source_waiting"]
 
 
-async def test_a_missing_directory_is_waited_for_too(tmp_path):
+async def test_a05_a_missing_directory_is_waited_for_too(tmp_path):
     path = tmp_path / "logs" / "app.log"
     async with Follower(path).following() as reader:
         await reader.silence()
@@ -90,14 +90,14 @@ async def test_a_missing_directory_is_waited_for_too(tmp_path):
             await reader.expect(writer.lines("first"))
 
 
-async def test_an_empty_file_says_nothing_until_it_is_written_to(follower, path):
+async def test_a09_an_empty_file_says_nothing_until_it_is_written_to(follower, path):
     with LogWriter(path) as writer:
         async with follower.following() as reader:
             await reader.silence()
             await reader.expect(writer.lines("first"))
 
 
-async def test_a_torn_line_comes_in_two_parts_that_join_up(follower, path):
+async def test_e01_a_torn_line_comes_in_two_parts_that_join_up(follower, path):
     with LogWriter(path) as writer:
         async with follower.following() as reader:
             writer.tear("grüße\n".encode(), 3)
@@ -108,7 +108,7 @@ async def test_a_torn_line_comes_in_two_parts_that_join_up(follower, path):
     assert [chunk.start.offset for chunk in reader.chunks] == [0, 3]
 
 
-async def test_a_large_file_comes_in_turns(follower, path):
+async def test_rule_27_a_large_file_comes_in_turns(follower, path):
     content = b"x" * (2 * CHUNK_BYTES) + b"y"
     path.write_bytes(content)
 
@@ -149,7 +149,7 @@ ROTATIONS = {
 
 @pytest.mark.parametrize("names", ROTATIONS.values(), ids=ROTATIONS)
 @pytest.mark.parametrize("same_tick", [False, True], ids=["", "same tick"])
-async def test_rotated_files_are_read_first_oldest_first(follower, path, tmp_path, names, same_tick):
+async def test_rule_16_rotated_files_are_read_first_oldest_first(follower, path, tmp_path, names, same_tick):
     for name in (*names, "app.log"):
         (tmp_path / name).write_bytes(f"in {name}\n".encode())
     age(*(tmp_path / name for name in names), path, step=0 if same_tick else 10)
@@ -169,7 +169,7 @@ async def test_rotated_files_are_read_first_oldest_first(follower, path, tmp_pat
     "name",
     ["app.log.1.zst", "app.log.1.tmp", "app.log.bak", "app.logs", "other.log.1", "app-backup.log", "app.log.conf"],
 )
-async def test_other_files_beside_the_log_are_left_alone(follower, path, tmp_path, name):
+async def test_rule_05_other_files_beside_the_log_are_left_alone(follower, path, tmp_path, name):
     (tmp_path / name).write_bytes(b"something else\n")
     path.write_bytes(b"the log\n")
 
@@ -221,7 +221,7 @@ def nobody(directory):
 
 
 @pytest.mark.parametrize(("start_at", "expected"), [("beginning", b"old\nnew\n"), ("end", b"new\n")])
-async def test_a_file_without_permission_is_tried_again_until_it_has_one(start_at, expected):
+async def test_a06_rule_19_a_file_without_permission_is_tried_again_until_it_has_one(start_at, expected):
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "app.log"
         path.write_bytes(b"old\n")
@@ -275,7 +275,7 @@ def descriptor_is(descriptor, path):
 
 
 @pytest.mark.parametrize(("descriptor", "name"), [(1, "stdout"), (2, "stderr")])
-async def test_the_sidecar_does_not_follow_its_own_output(follower, path, descriptor, name, capfd):
+async def test_a08_rule_20_the_sidecar_does_not_follow_its_own_output(follower, path, descriptor, name, capfd):
     with capfd.disabled(), descriptor_is(descriptor, path):
         source = follower.source()
         with pytest.raises(SourceError, match=f"is the sidecar's own {name}"):
@@ -295,7 +295,7 @@ async def test_nor_when_it_appears_later(follower, path, tmp_path, capfd):
 # while nobody reads
 
 
-async def test_discovery_goes_on_while_nobody_reads(follower, path, tmp_path):
+async def test_i04_rule_26_discovery_goes_on_while_nobody_reads(follower, path, tmp_path):
     """A full queue stops the reading. Files that come and go meanwhile are held, so nothing is lost."""
     with LogWriter(path) as writer:
         async with follower.following() as reader:
@@ -330,7 +330,7 @@ async def test_lines_written_just_before_stop_in_a_new_file_are_read(follower, p
             assert await reader.rest() == expected
 
 
-async def test_it_says_whose_the_file_is_and_how_it_may_be_read(follower, path):
+async def test_rule_37_it_says_whose_the_file_is_and_how_it_may_be_read(follower, path):
     path.touch(0o640)
     path.chmod(0o640)
 

@@ -40,7 +40,7 @@ async def life(follower, writer, *texts, saved=None):
         return follower.saved(reader)
 
 
-async def test_lines_written_while_down_are_read_once(follower, writer):
+async def test_g01_lines_written_while_down_are_read_once(follower, writer):
     saved = await life(follower, writer, "one", "two")
     missed = writer.lines("three", "four")
 
@@ -63,7 +63,7 @@ async def test_positions_carry_the_same_log_and_offset_over_a_restart(follower, 
     assert reader.chunks[0].start == Position(saved["generations"][0]["log"], 4)
 
 
-async def test_what_was_read_and_not_delivered_is_read_again(follower, writer):
+async def test_g02_rule_22_what_was_read_and_not_delivered_is_read_again(follower, writer):
     async with follower.following() as reader:
         await reader.expect(writer.lines("one", "two"))
         (log,) = reader.logs
@@ -73,7 +73,7 @@ async def test_what_was_read_and_not_delivered_is_read_again(follower, writer):
         await reader.expect(b"two\n")
 
 
-async def test_an_unfinished_line_is_completed_after_the_restart(follower, writer):
+async def test_g04_an_unfinished_line_is_completed_after_the_restart(follower, writer):
     async with follower.following() as reader:
         writer.tear(b"one\ntwo halves\n", 7)
         await reader.expect(b"one\ntwo")
@@ -86,7 +86,7 @@ async def test_an_unfinished_line_is_completed_after_the_restart(follower, write
 
 
 @pytest.mark.parametrize("suffix", [".1", "-20260704", ".whatever", ".20260704-120000.tmp"])
-async def test_a_file_renamed_while_down_goes_on_and_the_new_one_follows(follower, writer, suffix):
+async def test_g05_a_file_renamed_while_down_goes_on_and_the_new_one_follows(follower, writer, suffix):
     saved = await life(follower, writer, "one")
     expected = writer.lines("two")
     writer.rename(suffix)
@@ -118,7 +118,7 @@ async def test_a_link_turned_to_another_file_while_down(follower, path, tmp_path
     assert follower.gaps == {}
 
 
-async def test_files_that_came_and_were_rotated_while_down_are_read_in_order(follower, writer):
+async def test_rule_25_files_that_came_and_were_rotated_while_down_are_read_in_order(follower, writer):
     saved = await life(follower, writer, "one")
     expected = b""
     for number in range(4):
@@ -207,7 +207,7 @@ def shrink(path, count):
         file.truncate(len(content) - count)
 
 
-async def test_truncated_while_down_the_new_content_is_read_whole(follower, writer):
+async def test_g07_truncated_while_down_the_new_content_is_read_whole(follower, writer):
     saved = await life(follower, writer, "one, which is long")
     writer.truncate()
     expected = writer.lines("two")
@@ -221,7 +221,7 @@ async def test_truncated_while_down_the_new_content_is_read_whole(follower, writ
     assert follower.counted("sidecar_checkpoint_invalid_total", reason="ahead_of_file") == 1
 
 
-async def test_truncated_while_down_and_grown_beyond_the_saved_offset(follower, writer):
+async def test_c06_g07_truncated_while_down_and_grown_beyond_the_saved_offset(follower, writer):
     saved = await life(follower, writer, "one")
     writer.truncate()
     expected = writer.lines("something else", "and more of it")
@@ -233,7 +233,7 @@ async def test_truncated_while_down_and_grown_beyond_the_saved_offset(follower, 
     assert follower.counted("sidecar_checkpoint_invalid_total", reason="ahead_of_file") == 0
 
 
-async def test_copytruncate_while_down_reads_the_rest_from_the_copy(follower, writer):
+async def test_c06_copytruncate_while_down_reads_the_rest_from_the_copy(follower, writer):
     saved = await life(follower, writer, "one")
     expected = writer.lines("two")
     writer.copytruncate()
@@ -292,7 +292,7 @@ async def test_deleted_and_recreated_while_down_the_new_file_is_read_whole_and_t
     assert follower.truncations + sum(follower.gaps.values()) == 1
 
 
-async def test_what_was_read_and_not_delivered_and_is_gone_is_counted(follower, writer):
+async def test_rule_36_what_was_read_and_not_delivered_and_is_gone_is_counted(follower, writer):
     async with follower.following() as reader:
         await reader.expect(writer.lines("one", "two"))
         saved = reader.source.snapshot({})
@@ -350,7 +350,7 @@ async def test_e14_a_generation_that_was_delivered_and_then_compressed_is_not_re
     assert follower.lost == follower.gaps == {}
 
 
-async def test_e14_compressed_generations_are_read_at_a_first_start_from_the_beginning(path, writer):
+async def test_rule_21_e14_compressed_generations_are_read_at_a_first_start_from_the_beginning(path, writer):
     expected = writer.lines("one")
     compress(writer.rotate("-20260703"))
     expected += writer.lines("two")
@@ -393,7 +393,7 @@ async def test_e14_a_damaged_archive_is_read_to_its_damage_and_counted_once_over
     assert how != "cut" or 0.4 <= len(got) / len(rows) <= 0.6
 
 
-async def test_an_inode_that_came_back_with_the_same_banner_is_another_file(follower, writer):
+async def test_g11_rule_06_an_inode_that_came_back_with_the_same_banner_is_another_file(follower, writer):
     banner = "[GIN-debug] [WARNING] Running in debug mode. Switch to release mode in production." * 10
     saved = await life(follower, writer, banner, "first start")
     writer.truncate()

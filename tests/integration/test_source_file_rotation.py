@@ -28,7 +28,7 @@ def writer(path):
         yield made
 
 
-async def test_the_rest_of_the_old_file_comes_before_the_new_one(follower, writer):
+async def test_b09_b11_rule_02_the_rest_of_the_old_file_comes_before_the_new_one(follower, writer):
     async with follower.following() as reader:
         await reader.expect(writer.lines("read"))
         expected = writer.lines("unread")
@@ -41,7 +41,7 @@ async def test_the_rest_of_the_old_file_comes_before_the_new_one(follower, write
     assert len(reader.logs) == 2
 
 
-async def test_what_is_written_between_rename_and_reopen_is_read_in_order(follower, writer):
+async def test_b12_what_is_written_between_rename_and_reopen_is_read_in_order(follower, writer):
     async with follower.following() as reader:
         await reader.expect(writer.lines("before"))
         writer.rename()
@@ -57,7 +57,7 @@ async def test_what_is_written_between_rename_and_reopen_is_read_in_order(follow
     assert follower.rotations == 1
 
 
-async def test_late_bytes_of_the_old_file_are_read_after_the_new_one_has_begun(follower, writer, path):
+async def test_b01_b15_rule_03_late_bytes_of_the_old_file_are_read_after_the_new_one_has_begun(follower, writer, path):
     """containerd swaps files before its old writer is done."""
     async with follower.following() as reader:
         await reader.expect(writer.lines("old"))
@@ -86,7 +86,7 @@ async def test_a_writer_that_never_reopens_is_followed_while_its_successor_stays
     assert len(reader.logs) == 2, "what was said to have ended has not grown: it is another log"
 
 
-async def test_the_end_of_an_old_file_is_told_once_it_is_quiet(path):
+async def test_b10_e02_the_end_of_an_old_file_is_told_once_it_is_quiet(path):
     follower = Follower(path, timing=HURRY)
     with LogWriter(path) as writer:
         async with follower.following() as reader:
@@ -115,7 +115,7 @@ async def test_two_rotations_between_two_looks_lose_no_file(follower, writer):
     assert len(reader.logs) == 5
 
 
-async def test_two_renames_with_late_writes_to_each_file(follower, writer, path):
+async def test_b02_two_renames_with_late_writes_to_each_file(follower, writer, path):
     async with follower.following() as reader:
         await reader.expect(writer.lines("1"))
         writer.rename(".1")
@@ -130,7 +130,7 @@ async def test_two_renames_with_late_writes_to_each_file(follower, writer, path)
     assert follower.lost == {}
 
 
-async def test_a_file_that_gets_its_name_back_is_the_same_file(follower, writer, path):
+async def test_b13_rule_04_a_file_that_gets_its_name_back_is_the_same_file(follower, writer, path):
     """The kubelet renames back when the runtime does not reopen."""
     async with follower.following() as reader:
         await reader.expect(writer.lines("one"))
@@ -158,7 +158,7 @@ async def test_even_when_another_file_had_the_name_meanwhile(follower, writer, p
     assert len(reader.logs) == 2
 
 
-async def test_a_followed_file_is_followed_under_any_name(follower, writer, tmp_path):
+async def test_b08_b14_rule_05_a_followed_file_is_followed_under_any_name(follower, writer, tmp_path):
     async with follower.following() as reader:
         await reader.expect(writer.lines("one"))
         renamed = writer.rename(".20260704-120000.tmp")
@@ -168,7 +168,7 @@ async def test_a_followed_file_is_followed_under_any_name(follower, writer, tmp_
         await reader.expect(writer.lines("three"))
 
 
-async def test_equal_beginnings_do_not_make_two_files_one(follower, writer, path):
+async def test_rule_07_equal_beginnings_do_not_make_two_files_one(follower, writer, path):
     """Gin's debug banner begins the log of every start."""
     banner = b"[GIN-debug] [WARNING] Creating an Engine instance with the Logger and Recovery middleware.\n" * 20
     async with follower.following() as reader:
@@ -185,7 +185,7 @@ async def test_equal_beginnings_do_not_make_two_files_one(follower, writer, path
     assert len(reader.logs) == 3
 
 
-async def test_a_deleted_file_is_drained_and_followed_until_another_has_its_name(follower, writer):
+async def test_d02_rule_10_a_deleted_file_is_drained_and_followed_until_another_has_its_name(follower, writer):
     async with follower.following() as reader:
         await reader.expect(writer.lines("read"))
         expected = writer.lines("unread")
@@ -198,7 +198,7 @@ async def test_a_deleted_file_is_drained_and_followed_until_another_has_its_name
     assert follower.lost == {}
 
 
-async def test_the_end_of_a_deleted_file_is_told_without_a_successor(path):
+async def test_d02_the_end_of_a_deleted_file_is_told_without_a_successor(path):
     follower = Follower(path, timing=HURRY)
     with LogWriter(path) as writer:
         async with follower.following() as reader:
@@ -211,7 +211,7 @@ async def test_the_end_of_a_deleted_file_is_told_without_a_successor(path):
             await reader.expect(writer.lines("new"))
 
 
-async def test_the_inode_of_a_held_file_cannot_come_back(follower, writer, path):
+async def test_d01_rule_01_the_inode_of_a_held_file_cannot_come_back(follower, writer, path):
     """Not held, ext4 gives the inode of a deleted file to the next one."""
     async with follower.following() as reader:
         for number in range(5):
@@ -223,7 +223,7 @@ async def test_the_inode_of_a_held_file_cannot_come_back(follower, writer, path)
             assert writer.inode != old
 
 
-async def test_the_inode_of_a_file_closed_long_ago_may_come_back(path):
+async def test_b19_rule_06_the_inode_of_a_file_closed_long_ago_may_come_back(path):
     """What the kubelet does at each rotation: the new log gets the inode of the one before last."""
     follower = Follower(path, timing=HURRY)
     with LogWriter(path) as writer:
@@ -238,7 +238,7 @@ async def test_the_inode_of_a_file_closed_long_ago_may_come_back(path):
     assert follower.lost == {}
 
 
-async def test_a_link_that_is_turned_to_another_file_is_a_rotation(follower, path, tmp_path):
+async def test_b21_a_link_that_is_turned_to_another_file_is_a_rotation(follower, path, tmp_path):
     with LogWriter(tmp_path / "one") as first, LogWriter(tmp_path / "two") as second:
         path.symlink_to("one")
         async with follower.following() as reader:
@@ -251,7 +251,7 @@ async def test_a_link_that_is_turned_to_another_file_is_a_rotation(follower, pat
     assert follower.rotations == 1
 
 
-async def test_at_most_eight_old_files_are_held_once_they_have_ended(path):
+async def test_rule_28_at_most_eight_old_files_are_held_once_they_have_ended(path):
     follower = Follower(path, timing=HURRY)
     with LogWriter(path) as writer:
         async with follower.following() as reader:
@@ -268,7 +268,9 @@ async def test_at_most_eight_old_files_are_held_once_they_have_ended(path):
     assert follower.lost == {}
 
 
-async def test_deleted_files_that_nobody_reads_are_bounded_and_counted_to_the_byte(follower, writer):
+async def test_i08_rule_28_rule_36_deleted_files_that_nobody_reads_are_bounded_and_counted_to_the_byte(
+    follower, writer
+):
     async with follower.following() as reader:
         await reader.expect(writer.lines("read"))
         written = writer.lines("unread 00")

@@ -29,7 +29,7 @@ def writer(path):
         yield made
 
 
-async def test_a_truncated_log_ends_and_begins_anew(follower, writer):
+async def test_c01_c10_rule_08_a_truncated_log_ends_and_begins_anew(follower, writer):
     async with follower.following() as reader:
         writer.write(b"old line\nhalf a li")
         await reader.expect(b"old line\nhalf a li")
@@ -44,7 +44,7 @@ async def test_a_truncated_log_ends_and_begins_anew(follower, writer):
     assert follower.lost == {}
 
 
-async def test_a_log_truncated_and_written_past_the_old_size_between_two_looks_is_read_whole(follower, writer):
+async def test_c05_a_log_truncated_and_written_past_the_old_size_between_two_looks_is_read_whole(follower, writer):
     async with follower.following() as reader:
         await reader.expect(writer.lines("old"))
         writer.truncate()
@@ -60,7 +60,7 @@ async def test_likewise_to_the_very_same_size(follower, writer):
         await reader.expect(writer.lines("new"))
 
 
-async def test_equal_beginnings_hide_no_truncation(follower, writer):
+async def test_c07_equal_beginnings_hide_no_truncation(follower, writer):
     banner = b"[GIN-debug] [WARNING] Running in debug mode. Switch to release mode in production.\n" * 20
     async with follower.following() as reader:
         writer.write(banner + b"first start\n")
@@ -70,7 +70,7 @@ async def test_equal_beginnings_hide_no_truncation(follower, writer):
         await reader.expect(banner + b"second start, and more\n")
 
 
-async def test_bytes_that_were_seen_and_not_read_before_a_truncation_are_counted(follower, writer):
+async def test_rule_36_bytes_that_were_seen_and_not_read_before_a_truncation_are_counted(follower, writer):
     async with follower.following() as reader:
         writer.write(b"x" * (CHUNK_BYTES + 100))
         await reader.once()
@@ -92,7 +92,7 @@ async def test_cutting_off_only_what_was_not_read_goes_on_and_counts(follower, w
     assert len(reader.logs) == 1
 
 
-async def test_copytruncate_reads_the_rest_from_the_copy_and_then_the_new_content(follower, writer):
+async def test_c02_c03_copytruncate_reads_the_rest_from_the_copy_and_then_the_new_content(follower, writer):
     async with follower.following() as reader:
         await reader.expect(writer.lines("read"))
         expected = writer.lines("unread")
@@ -131,7 +131,7 @@ async def test_two_copytruncates_between_two_looks_lose_nothing(follower, writer
 
 
 @pytest.mark.parametrize("suffix", [".1", "-20260704", ".20260704-120000"])
-async def test_many_copytruncates_with_unread_rests(follower, writer, suffix):
+async def test_c04_many_copytruncates_with_unread_rests(follower, writer, suffix):
     async with follower.following() as reader:
         for number in range(3):
             await reader.expect(writer.lines(*(f"{number} read {line}" for line in range(30))))
@@ -145,7 +145,7 @@ async def test_many_copytruncates_with_unread_rests(follower, writer, suffix):
 
 
 @pytest.mark.parametrize("size", [10, 1000, 3 << 20], ids=["in a block", "some NULs", "a hole"])
-async def test_a_hole_of_nuls_is_skipped_and_counted(path, follower, size):
+async def test_c08_rule_09_a_hole_of_nuls_is_skipped_and_counted(path, follower, size):
     """A writer without O_APPEND goes on at its old offset."""
     with LogWriter(path, append=False) as writer:
         async with follower.following() as reader:

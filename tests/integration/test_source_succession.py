@@ -44,7 +44,7 @@ def log(tmp_path):
     made.succession.close()
 
 
-def test_the_new_file_begins_when_the_old_one_was_at_its_end_twice_a_tenth_of_a_second_apart(log):
+def test_rule_02_the_new_file_begins_when_the_old_one_was_at_its_end_twice_a_tenth_of_a_second_apart(log):
     old, new = log.add("old"), log.add("new")
     old.write(b"old")
     new.write(b"new")
@@ -66,7 +66,7 @@ def test_bytes_in_between_begin_the_wait_anew(log):
     assert log.turn(after=0.11) == b"new"
 
 
-def test_the_end_of_the_old_file_is_told_five_seconds_after_its_last_byte(log):
+def test_rule_03_the_end_of_the_old_file_is_told_five_seconds_after_its_last_byte(log):
     old, _new = log.add("old"), log.add("new")
 
     assert log.turn() is None
@@ -97,7 +97,7 @@ def test_a_writer_that_never_rests_in_the_old_file_lets_the_new_one_begin_after_
     assert {log.turn(), log.turn()} == {b"new", b"busy"}
 
 
-def test_a_busy_file_shares_its_turns(log):
+def test_rule_27_a_busy_file_shares_its_turns(log):
     old, new = log.add("old"), log.add("new")
     log.turn()
     log.turn(after=0.2)  # the old one is settled
@@ -122,7 +122,7 @@ def test_the_oldest_of_three_is_settled_first(log):
     assert log.turn(after=0.2) == b"c"
 
 
-def test_a_descriptor_that_gives_no_bytes_is_counted_and_given_up(log, tmp_path):
+def test_rule_19_a_descriptor_that_gives_no_bytes_is_counted_and_given_up(log, tmp_path):
     """ESTALE, as a remote file system says when a file is gone for good; here a descriptor that cannot be read."""
     path = tmp_path / "old"
     path.write_bytes(b"12345")
@@ -141,7 +141,7 @@ def test_a_descriptor_that_gives_no_bytes_is_counted_and_given_up(log, tmp_path)
     assert log.told.gaps == {"read_error": 1}
 
 
-def test_a_deleted_old_file_is_closed_when_its_end_was_told(log):
+def test_rule_10_a_deleted_old_file_is_closed_when_its_end_was_told(log):
     old, _new = log.add("old"), log.add("new")
     old.delete()
     log.turn()

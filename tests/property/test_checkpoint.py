@@ -60,7 +60,7 @@ def test_what_is_saved_is_loaded(saved: dict[str, Any]) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(old=sections, new=sections, cut=st.floats(0, 1, exclude_max=True))
-def test_a_write_that_the_disk_cuts_leaves_the_old_sections(
+def test_g09_rule_23_a_write_that_the_disk_cuts_leaves_the_old_sections(
     old: dict[str, Any], new: dict[str, Any], cut: float
 ) -> None:
     with tempfile.TemporaryDirectory() as directory:

@@ -124,7 +124,7 @@ def rewritten(content: bytes, **changes: object) -> bytes:
         pytest.param(lambda content: rewritten(content, version=2), "version", id="a later version"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_reported_and_kept_aside(
+def test_g09_rule_23_a_file_that_cannot_be_used_is_reported_and_kept_aside(
     saved: checkpoint.Checkpoint, tmp_path: Path, told: Told, damage: Any, reason: str
 ) -> None:
     saved.save(SECTIONS)
@@ -155,7 +155,7 @@ def test_a_file_that_cannot_be_read_is_reported(saved: checkpoint.Checkpoint, tm
     assert told.invalid == {"unreadable": 1}
 
 
-def test_a_directory_that_cannot_be_written_to_is_told_at_the_start(tmp_path: Path, told: Told) -> None:
+def test_g09_a_directory_that_cannot_be_written_to_is_told_at_the_start(tmp_path: Path, told: Told) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(StateError, match=r"state\.dir: cannot write to .*Not a directory"):
@@ -208,7 +208,7 @@ def test_what_was_noted_is_loaded_and_only_what_changed_is_written(
 
 
 @pytest.mark.parametrize("cut", [1, 20, 60])
-def test_a_note_that_is_torn_leaves_the_one_before(
+def test_g09_a_note_that_is_torn_leaves_the_one_before(
     saved: checkpoint.Checkpoint, tmp_path: Path, told: Told, cut: int
 ) -> None:
     for offset in range(4):
