@@ -146,6 +146,10 @@ class File(polling.Polling):
         if self._succession.held(status) is not None:  # the name moved between the two looks
             os.close(descriptor)
             return
+        newest = self._succession.newest
+        if newest is not None and newest.is_replaced_by(descriptor):
+            newest.move(descriptor, self._path)
+            return
         unseen = self._unseen(now)
         place = (status.st_dev, status.st_ino)
         offset = 0

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import stat
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 256 * 1024  # one turn: more would starve other generations and the event loop
 
 PROOF_BYTES = 256  # of the head, and of the mark behind the offset
+
+_SAMPLE_BYTES = 64 * 1024  # of either end, to know a file that was written anew with the content of another
+_TIME_OF_DAY = re.compile(rb"\d\d:\d\d:\d\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +214,34 @@ class Generation:
         self.links = status.st_nlink
         self.limit = None
         self.complete = True
+
+    def is_replaced_by(self, descriptor: int) -> bool:
+        """Whether this file has no name any more, and the other was made from it: its content, and perhaps more.
+
+        So editors and `sed -i` change a log: they write a file beside it and rename that over it. A log that is
+        deleted and begun anew may begin alike too (Gin's banner), and must be read; so the same content proves it only
+        where it tells a time of day, which no start writes twice.
+        """
+        if self.descriptor < 0 or self.ended or not self.offset or os.fstat(self.descriptor).st_nlink:
+            return False
+        end = os.fstat(self.descriptor).st_size
+        if not self.offset <= end <= os.fstat(descriptor).st_size or not self.proves():
+            return False
+        for begin in {0, max(0, end - _SAMPLE_BYTES)}:
+            content = os.pread(self.descriptor, min(_SAMPLE_BYTES, end), begin)
+            if content != os.pread(descriptor, len(content), begin) or not _TIME_OF_DAY.search(content):
+                return False
+        return True
+
+    def move(self, descriptor: int, path: str) -> None:
+        """Go on at the same offset in the file that took this one's place."""
+        status = os.fstat(descriptor)
+        os.close(self.descriptor)
+        self.descriptor = descriptor
+        self.path = path
+        self.place = (status.st_dev, status.st_ino)
+        self.links = status.st_nlink
+        self.modified_ns = status.st_mtime_ns
 
     def close(self) -> None:
         """Release the descriptor; the identity stays."""

@@ -198,6 +198,58 @@ async def test_d02_rule_10_a_deleted_file_is_drained_and_followed_until_another_
     assert follower.lost == {}
 
 
+async def test_c12_a_file_replaced_by_one_with_its_content_and_more_goes_on_at_the_old_offset(follower, writer, path):
+    """What `sed -i` and editors do: write a file beside it, rename it over the old one."""
+    async with follower.following() as reader:
+        old = writer.lines("12:00:01 one", "12:00:02 two", "12:00:03 three")
+        await reader.expect(old)
+        unread = writer.lines("12:00:04 unread")
+        replace(path, old + unread + b"12:00:05 more\n")
+        await reader.expect(unread + b"12:00:05 more\n")
+        with LogWriter(path) as again:
+            await reader.expect(again.lines("12:00:06 appended"))
+        await reader.silence()
+
+    assert len(reader.logs) == 1
+    assert follower.rotations == follower.truncations == 0
+    assert follower.lost == follower.gaps == {}
+
+
+OTHER = {
+    "another head": b"12:00:01 other\n12:00:02 two\n12:00:03 three\n",
+    "another tail": b"12:00:01 one\n12:00:02 two\n12:00:03 thre!\n12:00:04 more\n",
+    "less": b"12:00:01 one\n",
+}
+
+
+@pytest.mark.parametrize("content", OTHER.values(), ids=OTHER)
+async def test_c12_a_file_replaced_by_one_with_other_content_is_read_from_its_start(follower, writer, path, content):
+    async with follower.following() as reader:
+        await reader.expect(writer.lines("12:00:01 one", "12:00:02 two", "12:00:03 three"))
+        replace(path, content)
+        await reader.expect(content)
+
+    assert len(reader.logs) == 2
+
+
+async def test_c12_rule_07_content_without_a_time_proves_nothing(follower, writer, path):
+    """A restarted program writes the same banner; rather twice than never."""
+    async with follower.following() as reader:
+        banner = writer.lines("[GIN-debug] Listening and serving HTTP on :8080")
+        await reader.expect(banner)
+        replace(path, banner + b"[GIN-debug] more\n")
+        await reader.expect(banner + b"[GIN-debug] more\n")
+
+
+def replace(path, content):
+    """Put another file in its place, in one step."""
+    before = path.stat().st_ino
+    beside = path.with_name("beside")
+    beside.write_bytes(content)
+    beside.rename(path)
+    assert path.stat().st_ino != before
+
+
 async def test_d02_the_end_of_a_deleted_file_is_told_without_a_successor(path):
     follower = Follower(path, timing=HURRY)
     with LogWriter(path) as writer:
