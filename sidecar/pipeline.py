@@ -108,6 +108,7 @@ class Pump:
         self._repeating: _Lane | None = None
         self._carried: dict[str, framing.Carried] = {}
         self._carried_from: dict[str, set[str]] = {}  # stream → the logs in which its carried pieces began
+        self._carried_to: dict[str, str] = {}  # stream → the log at whose start the line of these pieces counts
         self._log = ""  # the log of the newest chunk: positions are in it
         self._read = 0  # where that chunk ended
         self._ended: dict[str, int] = {}  # logs that will not grow, with their end, until all of them is handed over
@@ -192,10 +193,15 @@ class Pump:
         framer = self._framers.get(key)
         if framer is None:
             known = mark.encoding if mark is not None else None
+            # A log that an earlier process left behind its start has been given the end of what is carried to it.
+            carried = self._carried.pop(chunk.stream, None)
+            carried = carried if chunk.start.offset == 0 else None
+            if carried:
+                self._carried_to[chunk.stream] = log
             framer = self._framers[key] = framing.Framer(
                 max_line_bytes=self._limits.max_line_bytes,
                 encoding=framing.Encoding(known) if known else None,
-                carried=self._carried.pop(chunk.stream, None),
+                carried=carried,
                 start=chunk.start.offset,
             )
         if mark is not None and (log in self._again or chunk.start.offset < mark.read):
@@ -217,6 +223,7 @@ class Pump:
             self._ended[log] = self._read
             await self._flush(framer, chunk.stream)
             self._again.discard(log)
+            await self._flush_repeating()
             self._finish_logs()
 
     def _mark(self, start: Position) -> observed.Mark:
@@ -258,14 +265,16 @@ class Pump:
         return self._counting
 
     async def _flush_repeating(self) -> None:
-        """Hand over what is left in the lane of counted lines: what follows counts."""
+        """Hand over what is left in the lane of counted lines, once no log has any: what follows counts.
+
+        A block may go on in the next log, where its lines were counted too.
+        """
         lane = self._repeating
-        if lane is not None:
+        if lane is not None and not self._again:
             for assembler in lane.assemblers.values():
                 if assembler.pending:
                     await self._logical(assembler.flush(), self._boundary(), lane)
-            if not self._again:
-                self._repeating = None
+            self._repeating = None
 
     async def _flush(self, framer: framing.Framer, stream: str) -> None:
         """Hand over the unfinished lines of a framer."""
@@ -279,10 +288,18 @@ class Pump:
         await self._physical(lines, framer, stream, lane, fresh=lane.counts)
 
     def _finish_logs(self) -> None:
-        """Open the last position of each log that has ended, once nothing pending began in it."""
-        begun = {log for log, _ in self._pending_places()}
+        """Open the last position of each log that has ended, once nothing pending began in it.
+
+        A line that goes on in the next log is pending until it is handed over: its first pieces are in this one.
+        """
+        places = self._pending_places()
+        begun = {log for log, _ in places}
         for stream, logs in self._carried_from.items():
-            if self._carried.get(stream) or any(one.carries for (_, of), one in self._framers.items() if of == stream):
+            if (
+                self._carried.get(stream)
+                or any(one.carries for (_, of), one in self._framers.items() if of == stream)
+                or (self._carried_to.get(stream), 0) in places
+            ):
                 begun |= logs
             else:
                 logs.clear()
@@ -425,6 +442,8 @@ class Pump:
         # Of a block that began in an older log, the first line in this one is what must not be passed.
         starts = [start for log, start in self._pending_places() if log == self._log]
         ack = self._tracker.open(Position(self._log, min([boundary, *starts])), parts)
+        # At once: the end of a log must not wait for another turn once what began in it is acknowledged.
+        self._finish_logs()
         if records:
             batch = Batch(records, ack)
             for outbox in self._outboxes:
@@ -432,7 +451,6 @@ class Pump:
         else:
             for _ in self._outboxes:
                 ack.done()
-        self._finish_logs()
         await asyncio.sleep(0)
 
     def _observe(self, result: Normalized) -> None:

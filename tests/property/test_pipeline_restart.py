@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sidecar import acks, normalize, pipeline, routes, validation
@@ -241,6 +241,47 @@ def counted(world):
     }
 
 
+def _cri(*rows):
+    return b"".join(b"2026-10-06T09:05:03.5Z %s\n" % row for row in rows)
+
+
+GET = b'[GIN] 2026/10/06 - 09:05:01 | 200 |    1.5ms |  10.0.0.1 | GET      "/orders/1"'
+# The pieces of one line in two generations.
+BEGUN = [_cri(b"stdout P [GIN] 2026/10/06 - 09:05:10 | "), _cri(b"stdout F " + GET[30:])]
+# The end of a line in the next generation, delivered when the process dies, before that generation's other lines.
+FINISHED = [
+    _cri(b"stdout P \x1b[0m"),
+    _cri(
+        *(b"stderr P [GIN] 2026/10/06 - 09:05:00 | ", b"stderr F " + GET, b"stderr F " + GET[30:]),
+        *(b"stdout F exit status 2", b"stdout P [GIN] 2026/10/06 - 09:05:01 | ", b"stdout F " + GET[30:]),
+    ),
+]
+# The same, while another stream's block holds up the older generation.
+HELD_UP = [
+    _cri(b"stderr F " + GET, b"stdout P \x1b[0m"),
+    _cri(
+        *(b"stdout F panic: boom", b"stderr F Error #01: no stock"), *(b"stderr F Error #02: gone", b"stdout F " + GET)
+    ),
+]
+# A counted block that goes on in the next generation.
+GOES_ON = [
+    _cri(
+        *(b"stderr F " + GET, b"stdout F " + GET),
+        *(b"stdout F " + row for row in RECOVERY[:-1]),
+        b"stdout P \x1b[0m",
+    ),
+    _cri(b"stdout F panic: boom", b"stdout F ", b"stdout F exit status 2"),
+]
+
+
+def with_examples(test):
+    for generations in (BEGUN, FINISHED, HELD_UP, GOES_ON):
+        for death in range(1, 8):
+            test = example(generations=generations, sizes=[200], deaths=[death], lag=0, saves=1)(test)
+    return test
+
+
+@with_examples
 @settings(max_examples=60, deadline=None)
 @given(
     generations=logs(),
