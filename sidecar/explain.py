@@ -14,6 +14,7 @@ import orjson
 from sidecar import console, framing, multiline, normalize, routes, telemetry, validation
 from sidecar.metrics import durations
 from sidecar.model import Lines, Outcome
+from sidecar.normalize import parsing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +84,7 @@ class Explainer:
         yield ""
 
     def _reasons(self, text: bytes, record: Record) -> Iterator[str]:
-        value = normalize.parse(text)
+        value = parsing.parse(text)
         if record.outcome is Outcome.VALID:
             return
         if value is None:

@@ -16,6 +16,7 @@ import orjson
 
 from sidecar import console, framing, multiline, normalize, validation
 from sidecar.model import Lines, Outcome, Record
+from sidecar.normalize import parsing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -137,7 +138,7 @@ class Linter:
         for index, (text, record) in enumerate(zip(lines.texts, records, strict=True)):
             if record.outcome is Outcome.VALID or not wanted:
                 continue
-            value = normalize.parse(text)
+            value = parsing.parse(text)
             broken = validation.NOT_AN_OBJECT if value is None else self._schema.violations(value)
             for key in set(broken).intersection(wanted):
                 finding = self.report.findings[key]

@@ -8,8 +8,6 @@ Refused: I/O, logging, metrics. Counts leave as plain sums in `Normalized`, requ
 
 from __future__ import annotations
 
-import json
-import secrets
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -24,7 +22,7 @@ from sidecar import formats, gotext, redact, times, validation
 from sidecar.errors import StateError
 from sidecar.formats import fields
 from sidecar.model import Lines, Mark, Outcome, Record, RequestGroup, RequestKey
-from sidecar.normalize import plans, requests
+from sidecar.normalize import mapping, parsing, plans, requests
 from sidecar.options import option
 from sidecar.times import Stamp
 
@@ -80,7 +78,6 @@ class _Work:
 _REQUEST_KEYS = ("method", "status", "duration_ms")
 _MOST_JUDGES = 256
 _FEW = 16  # objects that are not worth columns of their own
-_DIGITS = bytes.maketrans(b"123456789", b"000000000")
 
 
 class Normalizer:
@@ -102,16 +99,13 @@ class Normalizer:
         self._plans = plans.Plans(self._finish)
         self._requests = requests.Requests(config.duration_unit)
         self._judges: dict[tuple[str, ...], Callable[[Fields], tuple[tuple[str, str], ...]]] = {}
-        # A number that no line can guess stands between the lines of a batch: were it constant, a crafted line could
-        # shift its neighbours' records.
-        self._nonce = secrets.randbits(62)
-        self._separator = b",%d," % self._nonce
+        self._parser = parsing.Parser()
 
     def normalize(self, lines: Lines) -> Normalized:
         """Return the records of these lines, in their order, with the sums of what they say."""
         out = Normalized()
         texts = lines.texts
-        values = self._parse(texts)
+        values = self._parser.objects(texts)
         work = _Work(texts, values, lines.stamps or self._clock_ns(), [None] * len(texts), out)
         if texts and None not in values:
             plan = self._plans.of_object(values[0])  # type: ignore[arg-type]
@@ -151,34 +145,6 @@ class Normalizer:
             self._requests.restore(saved)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StateError(f"the saved state of the normalizer is unusable: {error!r}") from error
-
-    # parsing
-
-    def _parse(self, texts: list[bytes]) -> list[Fields | None]:
-        """Parse every line that is a JSON object; None for the others."""
-        braced = [text[:1] == b"{" and text[-1:] == b"}" for text in texts]
-        if all(braced):
-            parsed = self._parse_together(texts)
-            if parsed is not None:
-                return parsed
-        elif any(braced):
-            together = self._parse_together([text for text, ok in zip(texts, braced, strict=True) if ok])
-            if together is not None:
-                rest = iter(together)
-                return [next(rest) if ok else parse(text) for text, ok in zip(texts, braced, strict=True)]
-        return [parse(text) for text in texts]
-
-    def _parse_together(self, texts: list[bytes]) -> list[Fields | None] | None:
-        """Parse lines as one array; None unless each of them is one object by itself."""
-        try:
-            parsed = orjson.loads(b"[" + self._separator.join(texts) + b"]")
-        except orjson.JSONDecodeError:
-            return None
-        values: list[Fields | None] = parsed[::2]
-        between = parsed[1::2]
-        if len(parsed) != 2 * len(texts) - 1 or between.count(self._nonce) != len(between):
-            return None
-        return values if {*map(type, values)} == {dict} else None
 
     # plans
 
@@ -297,8 +263,8 @@ class Normalizer:
         if not valid:
             for violation in (plan.violations or self._schema.violations)(value):
                 out.violations[violation] += 1
-            if _has_huge_integer(text):
-                value = _parse_exactly(text)
+            if parsing.has_huge_integer(text):
+                value = parsing.parse_exactly(text)
         clean: Fields = value
         if plan.sensitive or (not work.clean and self._redactor.suspects(text)):
             clean = self._redactor.value(value)  # type: ignore[assignment]
@@ -365,17 +331,17 @@ class Normalizer:
         got.setdefault("service_name", self._service_name)
         if "message" not in got and "error" in got:
             got["message"] = got["error"]
-        _split_path(got, source)
+        mapping.split_path(got, source)
 
         access = self._requests.measure(plan, source, got, taken)
         level = got.get("level")
         if level is None:
             level = form.level or "info"
         if access is not None:
-            level = _raised(str(level), access.status)
+            level = mapping.raised(str(level), access.status)
         got["level"] = level
 
-        record = _ordered(got, source, taken, plan.order)
+        record = mapping.ordered(got, source, taken, plan.order)
         if access is not None:
             self._requests.observe(access, plan, source, got, stamp.ns, record, out)
         elif got.get("message") == "Route registered" and "handler" in source and "method" in got and "path" in got:
@@ -403,36 +369,6 @@ def _counted(record: Record, out: Normalized) -> Record:
     return record
 
 
-def parse(text: bytes) -> Fields | None:
-    """Return the JSON object that a line is, or None."""
-    if b"{" not in text[:64]:
-        return None
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _has_huge_integer(text: bytes) -> bool:
-    """Say whether a text may hold an integer beyond 64 bits, which orjson would make a float of."""
-    zeros = text.translate(_DIGITS)
-    return b"0" * 20 in zeros or b"-" + b"0" * 19 in zeros
-
-
-def _parse_exactly(text: bytes) -> Fields:
-    """Parse again with integers beyond 64 bits kept as they are written: orjson makes floats of them."""
-    value: Fields = json.loads(text, parse_int=_integer)
-    return value
-
-
-def _integer(digits: str) -> object:
-    if len(digits) < 19:
-        return int(digits)
-    number = int(digits) if len(digits) < 32 else 1 << 64
-    return number if -(1 << 63) <= number < 1 << 64 else orjson.Fragment(digits)
-
-
 def _read_text(text: str) -> tuple[Fields, Any]:
     for dialect in formats.TEXTS:
         if not dialect.starts or text.startswith(dialect.starts):
@@ -440,70 +376,3 @@ def _read_text(text: str) -> tuple[Fields, Any]:
             if found is not None:
                 return found, dialect
     raise AssertionError("the last dialect takes every text")
-
-
-def _split_path(got: Fields, source: Fields) -> None:
-    """Part the query from the path, and an address from its host: the label is made of the path alone."""
-    path = got.get("path")
-    if not isinstance(path, str):
-        return
-    if "://" in path[:12]:
-        path = "/" + path.split("://", 1)[1].partition("/")[2]
-    path, mark, query = path.partition("?")
-    got["path"] = path
-    if mark and query and not source.get("query"):
-        got["query"] = query
-
-
-def _ordered(got: Fields, source: Fields, taken: list[plans.Path], order: tuple[str, ...]) -> Fields:
-    """Lay the canonical fields in their order, then whatever else the line had, under its own name."""
-    record = {name: got[name] for name in order if name in got}
-    whole = {path[0] for path in taken if len(path) == 1}
-    nested = {path[0] for path in taken if len(path) > 1} if len(whole) < len(taken) else ()
-    for key, value in source.items():
-        if key in whole:
-            continue
-        rest = value
-        if key in nested:
-            rest = _without(value, [path[1:] for path in taken if path[0] == key])
-            if not rest:
-                continue
-        if key in record:
-            # A name of ours that holds something else: both are kept, ours under the name that the schema knows.
-            record.setdefault(f"{key}_original", rest)
-        else:
-            record[key] = rest
-    if "query" in got and "query" not in record:
-        record["query"] = got["query"]
-    for name in ("duration_unit", "duration_unit_inferred"):
-        if name in got:
-            record[name] = got[name]
-    return record
-
-
-def _without(value: object, paths: list[plans.Path]) -> object:
-    """Return a nested object without the leaves at these paths."""
-    if not isinstance(value, dict):
-        return value
-    gone = {path[0] for path in paths if len(path) == 1}
-    deeper = {path[0] for path in paths if len(path) > 1}
-    kept: Fields = {}
-    for key, inner in value.items():
-        if key in gone:
-            continue
-        if key in deeper:
-            rest = _without(inner, [path[1:] for path in paths if path[0] == key and len(path) > 1])
-            if rest:
-                kept[key] = rest
-        else:
-            kept[key] = inner
-    return kept
-
-
-_RANK = {level: rank for rank, level in enumerate(fields.LEVELS)}
-
-
-def _raised(level: str, status: int) -> str:
-    """Raise an access line's level to what its status says: ginzap logs a 500 as info."""
-    implied = "error" if status >= 500 else "warn" if status >= 400 else "trace"
-    return implied if _RANK[implied] > _RANK.get(level, 0) else level
