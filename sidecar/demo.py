@@ -99,7 +99,7 @@ class _Demo:
         for name, line in _examples():
             record = normalizer.normalize(Lines([line.encode()])).records[0]
             self._say(f"  {paint('bold', name)}")
-            self._say(f"    {console.printable(console_plain(line), 150)}")
+            self._say(f"    {console.printable(_plain(line), 150)}")
             reasons = ", ".join(f"{field}: {rule}" for field, rule in record.violations)
             outcome = paint(
                 console.OUTCOME_COLOURS[record.outcome], record.outcome + (f" ({reasons})" if reasons else "")
@@ -201,7 +201,7 @@ class _Quiet:
         """Nothing is held."""
 
 
-def console_plain(line: str) -> str:
+def _plain(line: str) -> str:
     """Return a line for showing: its own newlines as arrows."""
     return line.replace("\n", " ⏎ ")
 

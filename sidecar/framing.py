@@ -258,10 +258,6 @@ class Framer:
                 self._starts.insert(0, self._first_start)
         return self._starts
 
-    def start_of(self, index: int) -> int:
-        """Return where one line of the last `feed` or `flush` begins in the log."""
-        return self.starts()[index]
-
     def _expect(self, start: int) -> None:
         if self._end is None:
             self._held_start = start

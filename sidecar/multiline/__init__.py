@@ -43,25 +43,8 @@ class Assembler:
         return self._block is not None
 
     @property
-    def pending_lines(self) -> int:
-        """How many physical lines have come in and not gone out."""
-        block = self._block
-        return 0 if block is None else len(block.texts) + (block.held is not None)
-
-    @property
-    def pending_start(self) -> int | None:
-        """Where the first pending line begins in its log; None where its Lines do not tell.
-
-        Looked up when asked: `starts` may be filled in after `feed`, when it turns out to be needed.
-        """
-        if self._block is None:
-            return None
-        lines, index = self._block.origin
-        return None if lines.starts is None else lines.starts[index]
-
-    @property
     def pending_places(self) -> list[tuple[str, int]]:
-        """The log and the start of each pending line, as far as their Lines tell."""
+        """The log and the start of each pending line, where their Lines told; the first line's come first."""
         block = self._block
         if block is None:
             return []
@@ -90,11 +73,6 @@ class Assembler:
         self._resumed = (
             str(saved["log"]), int(saved["start"]), blocks.RULES[str(saved["rule"])], int(saved["phase"]),
         )  # fmt: skip
-
-    @property
-    def pending_log(self) -> str:
-        """The log in which what is pending began; around a rotation not always the one that is read."""
-        return self._block.origin[0].log if self._block is not None else ""
 
     def feed(self, lines: Lines, now: float) -> Lines:
         """Take lines; return what is complete. The same object comes back where there was nothing to do."""

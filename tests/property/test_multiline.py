@@ -129,8 +129,8 @@ def test_grouping_lines_into_calls_changes_nothing(texts, cuts, marks, bounds):
 @given(physical, cut_lists, bounds)
 def test_what_came_in_is_out_or_pending_after_every_call(texts, cuts, bounds):
     def check(it, _out, totals, fed):
-        assert totals.total() == fed - it.pending_lines
-        assert it.pending == (it.pending_lines > 0)
+        assert totals.total() == fed - len(it.pending_places)
+        assert it.pending == (len(it.pending_places) > 0)
 
     _, totals = run(texts, cuts, {}, bounds, check=check)
 
@@ -154,14 +154,14 @@ def test_every_line_that_is_not_blank_comes_out_once_unchanged(texts, cuts, boun
 
 @given(physical, cut_lists, bounds)
 def test_everything_before_what_is_pending_is_out(texts, cuts, bounds):
-    """A restart reads on from `pending_start`: no line before it may be missing."""
+    """A restart reads on from the first of `pending_places`: no line before it may be missing."""
 
     def check(it, out, totals, fed):
-        begin = fed if it.pending_start is None else it.pending_start
+        begin = it.pending_places[0][1] if it.pending else fed
         out_of_order = [row for row in out if row[3] >= begin]  # passed in front of an open block
         lines = sum(row[0].count(b"\n") + 1 for row in out) + totals["blank"]
-        assert lines == fed - it.pending_lines
-        assert fed - begin - it.pending_lines == len(out_of_order)
+        assert lines == fed - len(it.pending_places)
+        assert fed - begin - len(it.pending_places) == len(out_of_order)
 
     run(texts, cuts, {}, bounds, check=check)
 
