@@ -166,6 +166,12 @@ class File(polling.Polling):
         self._succession.verify(now)
         return self._known.unseen()
 
+    def _before(self, newest: Generation, now: float) -> None:
+        """Find what was copied aside and cut off before a byte of it was read: nothing else tells of it."""
+        for one in self._known.unseen(newest):
+            self._telemetry.file_truncated(self._path, 0)
+            self._succession.add(one, now, newest)
+
     def _add(self, new: list[Generation], now: float) -> None:
         for one in new:
             if self._began and self._succession.newest is not None:

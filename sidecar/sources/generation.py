@@ -163,7 +163,9 @@ class Generation:
             return True
         behind = len(self._tail)
         if not behind:
-            return os.fstat(self.descriptor).st_size >= self.size
+            seen, size = self.size, os.fstat(self.descriptor).st_size
+            self.size = max(seen, size)
+            return size >= seen
         return os.pread(self.descriptor, behind, self.offset - behind) == self._tail
 
     def read(self) -> bytes | None:
@@ -225,13 +227,12 @@ class Generation:
         if self.descriptor < 0 or self.ended or not self.offset or os.fstat(self.descriptor).st_nlink:
             return False
         end = os.fstat(self.descriptor).st_size
-        if not self.offset <= end <= os.fstat(descriptor).st_size or not self.proves():
+        if end < self.offset or not self.proves() or not same_beginning(self.descriptor, descriptor, end):
             return False
-        for begin in {0, max(0, end - _SAMPLE_BYTES)}:
-            content = os.pread(self.descriptor, min(_SAMPLE_BYTES, end), begin)
-            if content != os.pread(descriptor, len(content), begin) or not _TIME_OF_DAY.search(content):
-                return False
-        return True
+        return all(
+            _TIME_OF_DAY.search(os.pread(self.descriptor, _SAMPLE_BYTES, begin))
+            for begin in (0, max(0, end - _SAMPLE_BYTES))
+        )
 
     def move(self, descriptor: int, path: str) -> None:
         """Go on at the same offset in the file that took this one's place."""
@@ -288,6 +289,17 @@ def open_log(path: str) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def same_beginning(descriptor: int, other: int, end: int) -> bool:
+    """Whether both files say the same up to `end`: compared at either end of it."""
+    if os.fstat(other).st_size < end:
+        return False
+    for begin in (0, max(0, end - _SAMPLE_BYTES)):
+        count = min(_SAMPLE_BYTES, end - begin)
+        if os.pread(descriptor, count, begin) != os.pread(other, count, begin):
+            return False
+    return True
 
 
 def refuse_own_output(status: os.stat_result, name: str) -> None:

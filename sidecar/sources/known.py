@@ -44,8 +44,11 @@ class Known:
         self._identities[known.place] = known.identity
         known.close()
 
-    def unseen(self) -> list[Generation]:
-        """Return the files beside the log, or their ends, that nobody has read, oldest first."""
+    def unseen(self, beside: Generation | None = None) -> list[Generation]:
+        """Return the files beside the log, or their ends, that nobody has read, oldest first.
+
+        No copies of `beside`, of which nothing is read yet: what they say, it says.
+        """
         found: list[Generation] = []
         remembered = {one.place: one for one in self._succession.remembered()} | self._identities
         self._identities = {}
@@ -63,6 +66,11 @@ class Known:
                     self._identities[identity.place] = identity
                     os.close(descriptor)
                     continue
+            elif beside is not None and generation.same_beginning(
+                descriptor, beside.descriptor, sibling.status.st_size
+            ):
+                os.close(descriptor)
+                continue
             found.append(generation.Generation(descriptor, sibling.path, self._succession.name(sibling.place), offset))
         return found
 

@@ -66,6 +66,9 @@ class Polling(ABC):
     def _rescue(self, truncated: Generation) -> list[Generation]:
         """Let a truncated generation adopt its copy; return what was written between copy and truncation."""
 
+    def _before(self, newest: Generation, now: float) -> None:  # noqa: B027  most have nothing to do
+        """Hold what must come before the first byte of the newest generation."""
+
     def _begin(self) -> float:
         """Start the timer; return the time."""
         self._loop = asyncio.get_running_loop()
@@ -100,6 +103,7 @@ class Polling(ABC):
         self._alarm.set()
         if self._loop is not None:
             self._try_to_discover(self._loop.time())  # a rotation since the last look is part of what is there
+            self._hold_before(self._loop.time())
         self._succession.freeze()
 
     def unread(self) -> int:
@@ -124,6 +128,11 @@ class Polling(ABC):
             self._waiting = False
         self._alarm.clear()
 
+    def _hold_before(self, now: float) -> None:
+        unbegun = self._succession.unbegun
+        if unbegun is not None:
+            self._before(unbegun, now)
+
     def _stir(self) -> None:
         """Look sooner. While nobody reads, hold at least what has appeared: it may be gone when somebody does."""
         assert self._loop is not None
@@ -145,6 +154,7 @@ class Polling(ABC):
             self._stirred = False
             self._discovered_at = now
             self._discover(now)
+        self._hold_before(now)
         chunk = self._succession.turn(now)
         newest = self._succession.newest
         if chunk is None:
@@ -170,5 +180,6 @@ class Polling(ABC):
         self._discovered_at = now
         try:
             self._discover(now)
+            self._succession.verify(now)  # the copy of a truncated file may be gone when somebody reads again
         except SourceError as error:
             self._failure = error  # the reader's to raise

@@ -111,9 +111,12 @@ def restore(state: State, path: str, succession: Succession, known: Known, telem
             succession.add(gzipped.Gzipped(descriptor, archive.path, succession.name(archive.place)), now)
 
     newest = succession.newest
-    undisturbed = newest is not None and newest.place == _place(path)
+    named = newest is not None and newest.place == _place(path)
+    # Of a file that nothing was read of, nobody knows whether it is what it was: it may have been copied and cut off.
+    undisturbed = named and newest is not None and newest.offset > 0
+    seen_ns = state.modified_ns + named
     for sibling in rotated:
-        if succession.held(sibling.status) is None and (undisturbed or sibling.status.st_mtime_ns < state.modified_ns):
+        if succession.held(sibling.status) is None and (undisturbed or sibling.status.st_mtime_ns < seen_ns):
             known.learn(sibling)
     return truncated
 

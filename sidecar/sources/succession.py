@@ -72,6 +72,18 @@ class Succession:
         return self.generations[-1] if self.generations else None
 
     @property
+    def unbegun(self) -> Generation | None:
+        """The newest generation where its first byte may be read next."""
+        newest = self.newest
+        if newest is None or newest.offset:
+            return None
+        try:
+            waits = any(not one.settled and one.look() for one in self.generations[:-1])
+            return newest if newest.look() and not waits else None
+        except OSError:
+            return None
+
+    @property
     def finished(self) -> bool:
         """Whether every generation is deleted, read, and its end told."""
         return all(one.descriptor < 0 or (one.ended and not one.links and not one.look()) for one in self.generations)
