@@ -168,6 +168,9 @@ class File(polling.Polling):
 
     def _before(self, newest: Generation, now: float) -> None:
         """Find what was copied aside and cut off before a byte of it was read: nothing else tells of it."""
+        self._succession.verify(now)  # where it shows all the same, it is a truncation like any other
+        if self._succession.newest is not newest:
+            return
         for one in self._known.unseen(newest):
             self._telemetry.file_truncated(self._path, 0)
             self._succession.add(one, now, newest)
