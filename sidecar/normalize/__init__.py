@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from sidecar import formats, gotext, redact, times, validation
+from sidecar import formats, gotext, redact, validation
 from sidecar.errors import StateError
 from sidecar.formats import fields
 from sidecar.model import Lines, Mark, Outcome, Record, RequestGroup, RequestKey
@@ -69,14 +69,29 @@ class _Work:
     stamps: list[int] | int  # the runtime's times, or when all of them were read
     records: list[Record | None]  # parallel to texts
     out: Normalized
-    clean: bool = False  # no text can hold a secret, the names of fields aside
+    clean: bool = False  # no text that is looked at can hold a secret, the names of fields aside
+    huge: bool = True  # some of these texts may hold an integer beyond 64 bits
 
     def received(self, index: int) -> Stamp:
         return Stamp(self.stamps if isinstance(self.stamps, int) else self.stamps[index], 9)
 
+    def put(self, index: int, record: Record) -> None:
+        self.records[index] = record
+        self.out.outcomes[record.outcome] += 1
+        self.out.formats[record.format] += 1
+        self.out.levels[record.level] += 1
+
+
+@dataclass(slots=True)
+class _Group:
+    """Lines of one plan."""
+
+    plan: plans.Plan
+    indexes: list[int] = field(default_factory=list)
+    values: list[Fields] = field(default_factory=list)
+
 
 _REQUEST_KEYS = ("method", "status", "duration_ms")
-_MOST_JUDGES = 256
 _FEW = 16  # objects that are not worth columns of their own
 
 
@@ -92,13 +107,12 @@ class Normalizer:
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._schema = schema
-        self._service_name = service_name
         self._clock_ns = clock_ns
-        self._zone = UTC if config.timezone == "UTC" else ZoneInfo(config.timezone)
+        zone = UTC if config.timezone == "UTC" else ZoneInfo(config.timezone)
         self._redactor = redact.Redactor(config.redact)
         self._plans = plans.Plans(self._finish)
         self._requests = requests.Requests(config.duration_unit)
-        self._judges: dict[tuple[str, ...], Callable[[Fields], tuple[tuple[str, str], ...]]] = {}
+        self._mapper = mapping.Mapper(schema, self._requests, zone=zone, service_name=service_name)
         self._parser = parsing.Parser()
 
     def normalize(self, lines: Lines) -> Normalized:
@@ -114,14 +128,11 @@ class Normalizer:
                 self._valid(work, plan, columns, range(len(texts)))
                 out.records = work.records  # type: ignore[assignment]
                 return out
-        work.clean = not self._redactor.suspects(b"\n".join(texts))  # half the time of asking line by line
         by_shape: dict[tuple[str, ...], list[int]] = {}
         for index, value in enumerate(values):
-            if value is None:
-                record = self._text(work, index, lines.kinds.get(index), lines.marks.get(index))
-                work.records[index] = _counted(record, out)
-            else:
+            if value is not None:
                 by_shape.setdefault(tuple(value), []).append(index)
+        self._texts(work, lines)
         for indexes in by_shape.values():
             self._objects(work, indexes)
 
@@ -163,24 +174,20 @@ class Normalizer:
     # JSON objects
 
     def _objects(self, work: _Work, indexes: Sequence[int]) -> None:
-        """Make the records of all objects with the same keys, as many as possible from columns.
-
-        One object that is not valid spoils the columns it is in: halves of halves keep it from spoiling all others.
-        """
-        values = work.values
-        plan = self._plans.of_object(values[indexes[0]])  # type: ignore[arg-type]
-        pending = [indexes]
-        while pending:
-            part = pending.pop()
-            judge = plan.columns if len(part) > _FEW or part is indexes else None
-            columns = judge([values[index] for index in part]) if judge is not None else None  # type: ignore[misc]
+        """Make the records of all objects with the same keys: of the valid ones from columns, if they are of a kind."""
+        values: list[Fields] = work.values  # type: ignore[assignment]
+        plan = self._plans.of_object(values[indexes[0]])
+        if plan.columns is not None and plan.verdict is not None:
+            columns = plan.columns([values[index] for index in indexes])
+            valid = indexes
+            if columns is None:  # one object that is not valid must not cost all others their columns
+                valid = [index for index in indexes if plan.verdict(values[index])]
+                columns = plan.columns([values[index] for index in valid]) if valid else None
             if columns is not None:
-                self._valid(work, plan, columns, part)
-            elif judge is None:
-                self._each(work, part)
-            else:
-                middle = len(part) // 2
-                pending += part[middle:], part[:middle]  # the earlier half is next: requests count in their order
+                self._valid(work, plan, columns, valid)
+                sound = set(valid)
+                indexes = [index for index in indexes if index not in sound]
+        self._each(work, indexes)
 
     def _valid(self, work: _Work, plan: plans.Plan, columns: dict[str, Sequence[Any]], indexes: Sequence[int]) -> None:
         """Make the records of objects that are all valid as written; those that hold a secret one by one."""
@@ -188,7 +195,8 @@ class Normalizer:
         if secret:
             # a few rows among many: the others stay in columns
             work.clean = False
-            self._each(work, secret)
+            for index in secret:
+                work.put(index, self._valid_object(work, index, plan))
             hidden = set(secret)
             kept = [row for row, index in enumerate(indexes) if index not in hidden]
             if not kept:
@@ -198,9 +206,56 @@ class Normalizer:
         self._columns(work, plan, columns, indexes)
 
     def _each(self, work: _Work, indexes: Sequence[int]) -> None:
-        """Make the records of objects one by one."""
+        """Make the records of objects that are not all valid: the valid ones alone, the others plan by plan."""
+        self._look_over(work, indexes)
+        groups: dict[int, _Group] = {}
         for index in indexes:
-            work.records[index] = _counted(self._object(work, index), work.out)
+            value: Fields = work.values[index]  # type: ignore[assignment]
+            plan = self._plans.of_object(value)
+            if plan.verdict is not None and plan.verdict(value):
+                work.put(index, self._valid_object(work, index, plan))
+                continue
+            group = groups.get(id(plan))
+            if group is None:
+                group = groups[id(plan)] = _Group(plan)
+            group.indexes.append(index)
+            group.values.append(self._clean(work, index, plan, value))
+            for violation in (plan.violations or self._schema.violations)(value):
+                work.out.violations[violation] += 1
+        for group in groups.values():
+            self._map(work, group)
+
+    def _look_over(self, work: _Work, indexes: Sequence[int]) -> None:
+        """Say what need not be asked of each line: asking all of them at once takes half the time."""
+        joined = b"\n".join([work.texts[index] for index in indexes])
+        work.clean = not self._redactor.suspects(joined)
+        work.huge = parsing.has_huge_integer(joined)
+
+    def _clean(self, work: _Work, index: int, plan: plans.Plan, value: Fields) -> Fields:
+        """Return an object as it may leave the pod, with its numbers as they are written."""
+        text = work.texts[index]
+        if work.huge and parsing.has_huge_integer(text):
+            value = parsing.parse_exactly(text)
+        if plan.sensitive or (not work.clean and self._redactor.suspects(text)):
+            value = self._redactor.value(value)  # type: ignore[assignment]
+        return value
+
+    def _map(self, work: _Work, group: _Group) -> None:
+        """Make the records of objects or texts of one plan that are not valid as written."""
+        indexes, received = group.indexes, [work.received(index) for index in group.indexes]
+        records = None
+        if len(indexes) > _FEW:
+            records = self._mapper.records(group.values, group.plan, received, work.out)
+        if records is None:
+            records = [
+                self._mapper.record(value, group.plan, stamp, work.out)
+                for value, stamp in zip(group.values, received, strict=True)
+            ]
+        for index, record in zip(indexes, records, strict=True):
+            work.records[index] = record
+        work.out.formats[group.plan.format.name] += len(records)
+        work.out.outcomes.update([record.outcome for record in records])
+        work.out.levels.update([record.level for record in records])
 
     def _secret(
         self, work: _Work, plan: plans.Plan, columns: dict[str, Sequence[Any]], indexes: Sequence[int]
@@ -244,49 +299,49 @@ class Normalizer:
         if plan.counts:
             self._requests.observe_columns(form, columns, trace_ids, out)
 
-    def _violations(self, record: Fields) -> tuple[tuple[str, str], ...]:
-        """Return what a record still violates; records of one shape share a judge."""
-        keys = tuple(record)
-        judge = self._judges.get(keys)
-        if judge is None:
-            if len(self._judges) >= _MOST_JUDGES:
-                self._judges.clear()
-            judge = self._judges[keys] = self._schema.violations_for(keys)
-        return judge(record)
-
-    def _object(self, work: _Work, index: int) -> Record:
-        """Make the record of one object."""
-        text, out = work.texts[index], work.out
+    def _valid_object(self, work: _Work, index: int, plan: plans.Plan) -> Record:
+        """Make the record of an object that is valid as written; its line changes only where it holds a secret."""
+        text = work.texts[index]
         value: Fields = work.values[index]  # type: ignore[assignment]
-        plan = self._plans.of_object(value)
-        valid = plan.verdict is not None and plan.verdict(value)
-        if not valid:
-            for violation in (plan.violations or self._schema.violations)(value):
-                out.violations[violation] += 1
-            if parsing.has_huge_integer(text):
-                value = parsing.parse_exactly(text)
         clean: Fields = value
         if plan.sensitive or (not work.clean and self._redactor.suspects(text)):
             clean = self._redactor.value(value)  # type: ignore[assignment]
-        record = self._map(clean, plan, work.received(index), out)
-        if valid:
-            line = text if clean is value else orjson.dumps(clean)
-            record = Record(
-                record.time_ns, Outcome.VALID, record.format, record.level, record.service_name, record.trace_id,
-                record.span_id, line,
-            )  # fmt: skip
-            own = value.get("level")
-            if isinstance(own, str) and own in fields.LEVELS:
-                record.level = own
-        return record
+        record = self._mapper.record(clean, plan, work.received(index), work.out)
+        own = value.get("level")
+        return Record(
+            record.time_ns,
+            Outcome.VALID,
+            record.format,
+            own if isinstance(own, str) and own in fields.LEVELS else record.level,
+            record.service_name,
+            record.trace_id,
+            record.span_id,
+            text if clean is value else orjson.dumps(clean),
+        )
 
     # text
 
-    def _text(self, work: _Work, index: int, kind: str | None, mark: Mark | None) -> Record:
-        """Make the record of a line that is no JSON object."""
-        raw, out = work.texts[index], work.out
-        for violation in validation.NOT_AN_OBJECT:
-            out.violations[violation] += 1
+    def _texts(self, work: _Work, lines: Lines) -> None:
+        """Make the records of lines that are no JSON objects."""
+        indexes = [index for index, value in enumerate(work.values) if value is None]
+        if not indexes:
+            return
+        self._look_over(work, indexes)
+        groups: dict[int, _Group] = {}
+        for index in indexes:
+            plan, read = self._read(work, index, lines.kinds.get(index), lines.marks.get(index))
+            group = groups.get(id(plan))
+            if group is None:
+                group = groups[id(plan)] = _Group(plan)
+            group.indexes.append(index)
+            group.values.append(read)
+        work.out.violations.update(dict.fromkeys(validation.NOT_AN_OBJECT, len(indexes)))
+        for group in groups.values():
+            self._map(work, group)
+
+    def _read(self, work: _Work, index: int, kind: str | None, mark: Mark | None) -> tuple[plans.Plan, Fields]:
+        """Read the fields of a text."""
+        raw = work.texts[index]
         text = gotext.strip_ansi(raw.decode("utf-8", "replace"))
         if not work.clean and self._redactor.suspects(raw):
             text = self._redactor.text(text)
@@ -297,76 +352,8 @@ class Normalizer:
         for key in plan.sensitive:
             value[key] = self._redactor.value({key: value[key]})[key]  # type: ignore[index]
         if plan.format.name == "gin_debug" and "route" in value:
-            out.routes.append((str(value["method"]), str(value["route"])))
-        return self._map(value, plan, work.received(index), out)
-
-    # mapping
-
-    def _map(self, value: Fields, plan: plans.Plan, received: Stamp, out: Normalized) -> Record:
-        """Map fields to the canonical record, validate and encode it, and count its request."""
-        form = plan.format
-        source = form.prepare(value) if form.prepare else value
-        got: Fields = {}
-        taken: list[plans.Path] = []
-        stamp = None
-        for candidate in plan.times:
-            known = times.canonical(candidate.find(source), self._zone)
-            if known is not None:
-                stamp, got["timestamp"] = known
-                taken.append(candidate.path)
-                break
-        for name, candidates in plan.others:
-            for candidate in candidates:
-                found = source.get(candidate.key) if candidate.key is not None else candidate.find(source)
-                if found is None or found == "":
-                    continue
-                read = candidate.convert(found)
-                if read is not None:
-                    got[name] = read
-                    taken.append(candidate.path)
-                    break
-        if stamp is None:
-            stamp = received
-            got["timestamp"] = times.format_time(received)
-        got.setdefault("service_name", self._service_name)
-        if "message" not in got and "error" in got:
-            got["message"] = got["error"]
-        mapping.split_path(got, source)
-
-        access = self._requests.measure(plan, source, got, taken)
-        level = got.get("level")
-        if level is None:
-            level = form.level or "info"
-        if access is not None:
-            level = mapping.raised(str(level), access.status)
-        got["level"] = level
-
-        record = mapping.ordered(got, source, taken, plan.order)
-        if access is not None:
-            self._requests.observe(access, plan, source, got, stamp.ns, record, out)
-        elif got.get("message") == "Route registered" and "handler" in source and "method" in got and "path" in got:
-            out.routes.append((str(got["method"]), str(got["path"])))  # slog-gin's HandleGinDebug
-        remaining = self._violations(record)
-        trace_id = got.get("trace_id")
-        span_id = got.get("span_id")
-        return Record(
-            stamp.ns,
-            Outcome.INVALID if remaining else Outcome.NORMALIZED,
-            form.name,
-            str(level),
-            str(got["service_name"]),
-            trace_id if isinstance(trace_id, str) else "",
-            span_id if isinstance(span_id, str) else "",
-            orjson.dumps(record),
-            remaining,
-        )
-
-
-def _counted(record: Record, out: Normalized) -> Record:
-    out.outcomes[record.outcome] += 1
-    out.formats[record.format] += 1
-    out.levels[record.level] += 1
-    return record
+            work.out.routes.append((str(value["method"]), str(value["route"])))
+        return plan, value
 
 
 def _read_text(text: str) -> tuple[Fields, Any]:

@@ -159,14 +159,23 @@ class Schema:
         and None when it cannot say so: then each object is judged for itself. A column at a time stays in C and takes a
         third of the time of `verdict_for`.
         """
+        return None if self.lacking(keys) else self.columns_of(keys)
+
+    def columns_of(self, keys: tuple[str, ...]) -> judges.Columns | None:
+        """Return what `columns_for` does, for objects that may lack what is required: only what is there is judged."""
         document = self.document
-        if self.unsupported or not isinstance(document, dict) or self.verdict_for(keys) is None:
+        if self.unsupported or not isinstance(document, dict):
             return None
         if not set(document) <= judges.SILENT | {"type", "required", "properties"} or document.get("type") != "object":
             return None
         columns = {key: document.get("properties", {}).get(key, {}) for key in keys}
         judged = len(keys) > 1 and all(map(judges.is_column, columns.values()))
         return judges.of_columns(columns) if judged else None
+
+    def lacking(self, keys: tuple[str, ...]) -> Violations:
+        """Return the violations of any object with just these keys because of what it lacks."""
+        required = self.document.get("required", ()) if isinstance(self.document, dict) else ()
+        return tuple((name, "required") for name in required if name not in keys)
 
     def free_text(self, keys: tuple[str, ...]) -> tuple[str, ...]:
         """Return those of the keys whose column, judged by `columns_for`, may hold any text."""
