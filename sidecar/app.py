@@ -38,6 +38,7 @@ from sidecar import (
     status_page,
     validation,
 )
+from sidecar.delivery import condition
 from sidecar.errors import SidecarError
 from sidecar.metrics import durations, exposition
 from sidecar.sinks import loki, stdout
@@ -418,6 +419,10 @@ def make_sink(name: str, config: Config, telemetry: Telemetry) -> Sink:
     return loki.Loki(config.sinks.loki, telemetry=telemetry, identity=_identity(config))
 
 
+def _delivering(each: delivery.Delivery) -> health.Check:
+    return condition.check(each.status(), time.time())
+
+
 def _identity(config: Config) -> dict[str, str]:
     known = {
         "namespace": config.pod.namespace,
@@ -426,18 +431,3 @@ def _identity(config: Config) -> dict[str, str]:
         "environment": config.environment,
     }
     return {name: value for name, value in known.items() if value}
-
-
-def _delivering(each: delivery.Delivery) -> health.Check:
-    """Say how a sink is: it warns while it is being tried again, and after it refused or dropped something."""
-    status = each.status()
-    if status.retrying:
-        return health.Check(
-            "warn",
-            f"not delivering ({status.retrying}); {status.pending_records} records wait",
-            round(status.oldest_unsent_seconds, 1),
-            "s",
-        )
-    if status.last_refusal and time.time() - status.last_refusal.at < 60:
-        return health.Check("warn", f"refused records: {status.last_refusal.reason}: {status.last_refusal.detail}")
-    return health.Check("pass", "", status.pending_records, "records")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
@@ -21,7 +21,7 @@ from sidecar import fetch
 from sidecar.options import Duration, option, show_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 Status = Literal["pass", "warn", "fail"]
 
@@ -56,6 +56,7 @@ class Check:
     observed_unit: str = ""
     component_type: str = "component"
     time: datetime | None = None  # when it was observed; None: just now
+    details: Mapping[str, object] = field(default_factory=dict)  # members beside those of the draft, which allows it
 
 
 Probe: TypeAlias = "Callable[[], Check]"  # cheap, reads what is already known
@@ -99,7 +100,7 @@ class Report:
         told["time"] = (check.time or self.time).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if check.output:
             told["output"] = check.output
-        return told
+        return {**check.details, **told}
 
 
 @dataclass(slots=True)

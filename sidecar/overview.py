@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -110,5 +111,7 @@ def _sink(tally: Tally, each: Delivery) -> status_page.Sink:
         pending=status.pending_records,
         oldest_unsent_seconds=status.oldest_unsent_seconds,
         spool_bytes=status.spool_bytes,
+        last_success_seconds=None if (last := status.last_success_at) is None else time.time() - last,
+        last_refusal=f"{refusal.reason}: {refusal.detail}" if (refusal := status.last_refusal) else "",
         **done,
     )

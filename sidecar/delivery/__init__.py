@@ -67,6 +67,7 @@ class Status:
     pending_records: int
     spool_bytes: int
     last_refusal: Refusal | None
+    last_drop_at: float | None  # epoch seconds
     retrying: str | None  # the reason, while the sink is being tried again
 
 
@@ -132,6 +133,7 @@ class Delivery:
         self._last_success: float | None = None
         self._last_success_at: float | None = None
         self._last_refusal: Refusal | None = None
+        self._last_drop_at: float | None = None
 
     # the pump's side
 
@@ -174,6 +176,7 @@ class Delivery:
     def _drop(self, batch: Batch, why: str) -> None:
         self._pending -= len(batch.records)
         self._telemetry.sink_dropped(self._sink.name, len(batch.records), why)
+        self._last_drop_at = self._wall()
         batch.ack.done()
 
     def close(self) -> None:
@@ -191,6 +194,7 @@ class Delivery:
             pending_records=self._pending,
             spool_bytes=self._spool.waiting_bytes if self._spool is not None else 0,
             last_refusal=self._last_refusal,
+            last_drop_at=self._last_drop_at,
             retrying=self._outbox.retrying or None,
         )
 
@@ -253,6 +257,7 @@ class Delivery:
         if self._backlog.refill(self._clock()) and (lost := self._pending - spool.pending) > 0:
             self._pending -= lost
             self._telemetry.sink_dropped(self._sink.name, lost, "the spool is damaged")
+            self._last_drop_at = self._wall()
 
     async def _pause(self, now: float) -> None:
         """Wait until something may have become due."""

@@ -68,6 +68,8 @@ class Sink:
     pending: int = 0
     oldest_unsent_seconds: float = 0.0
     spool_bytes: int = 0
+    last_success_seconds: float | None = None  # ago; None: never
+    last_refusal: str = ""  # why something was refused last
 
     @property
     def balanced(self) -> bool:
@@ -263,11 +265,20 @@ def _sinks(sinks: Sequence[Sink]) -> str:
             amounts.count(sink.pending),
             amounts.span(sink.oldest_unsent_seconds) if sink.pending else "–",
             amounts.size(sink.spool_bytes),
+            "never" if sink.last_success_seconds is None else f"{amounts.span(sink.last_success_seconds)} ago",
         )
         for sink in sinks
     ]
-    head = ("Sink", "Offered", "= Sent", "+ Refused", "+ Dropped", "+ Dead letters", "+ Pending", "Oldest", "Spool")
-    return markup.section("Sinks", f"{markup.table(head, rows)}", wide=True)
+    head = (
+        "Sink", "Offered", "= Sent", "+ Refused", "+ Dropped", "+ Dead letters", "+ Pending", "Oldest", "Spool",
+        "Last sent",
+    )  # fmt: skip
+    refusals = "".join(
+        f'<p class="sum">{markup.text(sink.name)} last refused: {markup.text(sink.last_refusal, 300)}</p>'
+        for sink in sinks
+        if sink.last_refusal
+    )
+    return markup.section("Sinks", f"{markup.table(head, rows)}{refusals}", wide=True)
 
 
 def _source(page: Page) -> str:

@@ -146,6 +146,15 @@ def test_the_report_is_as_the_draft_has_it(health):
     assert set(body["checks"]) == {"sidecar:state", "event-loop:lag", "source:attached", "loki:delivery"}
 
 
+def test_a_check_may_tell_more_but_never_otherwise(health):
+    health.add("sink:x", lambda: Check("pass", details={"pendingRecords": 3, "status": "hidden"}))
+
+    (told,) = orjson.loads(health.report().json())["checks"]["sink:x"]
+
+    assert told["pendingRecords"] == 3
+    assert told["status"] == "pass"
+
+
 def test_what_is_not_known_is_not_in_the_report():
     body = orjson.loads(Health().report().json())
 

@@ -83,7 +83,19 @@ def page():
             Route(method="GET", path="/orders/:id", requests=30, errors=3, p50_ms=12.5, p99_ms=180.0),
             Route(method="POST", path="/orders", requests=60, errors=0),
         ],
-        sinks=[Sink(name="loki", offered=110, sent=100, refused=1, dropped=2, dead_lettered=3, pending=4)],
+        sinks=[
+            Sink(
+                name="loki",
+                offered=110,
+                sent=100,
+                refused=1,
+                dropped=2,
+                dead_lettered=3,
+                pending=4,
+                last_success_seconds=7.0,
+                last_refusal="too_old: has timestamp too old",
+            )
+        ],
     )
 
 
@@ -99,7 +111,8 @@ def test_it_shows_what_there_is_to_know(page):
     for expected in [
         "checkout", "production", "gin-sidecar 1.2.3", "up 1 h 1 min", "as of 12:03:05 UTC", "All is well",
         "114 lines = 110 records + 3 joined + 1 blank ✓", "cri", "stdout, stderr", "/orders/:id", "10 %", "12.5 ms",
-        "180 ms", "gin.text", "trace_id", "required", "(the whole line)", "loki ✓", "source · attached",
+        "180 ms", "gin.text", "trace_id", "required", "(the whole line)", "loki ✓", "7 s ago", "loki last refused: too_old: has timestamp too old",
+        "source · attached",
     ]:  # fmt: skip
         assert expected in text
 
@@ -126,7 +139,7 @@ def test_nothing_of_a_log_line_becomes_markup(page):
         formats={HOSTILE: 1},
         violations={(HOSTILE, HOSTILE): 1},
         routes=[Route(method=HOSTILE, path=HOSTILE, requests=1, errors=0)],
-        sinks=[Sink(name=HOSTILE, offered=0, sent=0)],
+        sinks=[Sink(name=HOSTILE, offered=0, sent=0, last_refusal=HOSTILE)],
     )
 
     reader = read(hostile)
