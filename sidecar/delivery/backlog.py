@@ -37,10 +37,12 @@ class Item:
     batch: Batch | None = None  # None: acknowledged
     times: Sequence[int] | None = None  # None: not settled yet
     numbers: Sequence[int] = ()  # in the spool
-    size: int = 0
+    line_bytes: int = 0
+    size: int = 0  # in memory
 
     def __post_init__(self) -> None:
-        self.size = sum(map(len, map(_line, self.records))) + RECORD_OVERHEAD * len(self.records)
+        self.line_bytes = sum(map(len, map(_line, self.records)))
+        self.size = self.line_bytes + RECORD_OVERHEAD * len(self.records)
 
 
 class Backlog:
@@ -62,7 +64,7 @@ class Backlog:
         self._wall = wall
         self._spool = spool
         self._items: deque[Item] = deque()
-        self._bytes = 0  # of `_items`
+        self._line_bytes = 0  # of `_items`
         self._window_bytes = max(_WINDOW_BYTES, 4 * enough_bytes)
         self._unsynced: deque[Item] = deque()  # in the spool, not known to be on disk
         self._syncing = False
@@ -122,7 +124,7 @@ class Backlog:
     def due(self, now: float) -> bool:
         """Say whether enough has come together, or waited long enough, to be worth a push."""
         return bool(self._items) and (
-            self._bytes >= self._enough_bytes
+            self._line_bytes >= self._enough_bytes
             or len(self._items) >= _ENOUGH_ITEMS
             or now - self._items[0].arrived >= self._max_wait
         )
@@ -137,8 +139,8 @@ class Backlog:
         size = 0
         while self._items and size < self._enough_bytes:
             taken.append(self._items.popleft())
-            size += taken[-1].size
-        self._bytes -= size
+            size += taken[-1].line_bytes
+        self._line_bytes -= size
         return taken
 
     def release(self, items: Sequence[Item]) -> None:
@@ -179,5 +181,5 @@ class Backlog:
 
     def _enqueue(self, item: Item) -> None:
         self._items.append(item)
-        self._bytes += item.size
+        self._line_bytes += item.line_bytes
         self.held_bytes += item.size
