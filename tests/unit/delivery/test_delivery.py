@@ -105,7 +105,8 @@ async def test_a_push_leaves_when_its_oldest_record_has_waited_long_enough():
 
 @virtual
 async def test_a_push_leaves_at_once_when_enough_has_come_together():
-    bench = Bench(batch_bytes=2000, max_wait=60.0)
+    lines = [records.record(str(n), time_ns=n + 1).line for n in range(10)]
+    bench = Bench(batch_bytes=sum(map(len, lines)), max_wait=60.0)
 
     async with bench.running():
         await bench.put(10)
