@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sidecar import checkpoint, health, normalize, server, settings, sources, validation
 from sidecar.errors import ConfigError, Problem
 from sidecar.injector import settings as injector
+from sidecar.loki import streams
 from sidecar.metrics import durations
 from sidecar.options import Duration, Secret, option
 from sidecar.settings import checks, layers, reference
@@ -25,7 +26,7 @@ from sidecar.settings.layers import Given, Layer, Origin, Variables
 from sidecar.sinks import loki, stdout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 _FILE_BYTES = 1 << 20  # nothing that large is a configuration; whoever names a log file hears of it
@@ -141,7 +142,7 @@ def load(
     def flaw(name: str, text: str) -> str:
         return _flaw(tree, name, text)
 
-    for finding in chain(checks.findings(value), injector.findings(value, flaw)):
+    for finding in chain(checks.findings(value), _label_findings(value), injector.findings(value, flaw)):
         if invalid.isdisjoint(finding.names):
             named = finding.names[0]
             problems.append(given[named].problem(finding.text) if named in given else Problem(named, finding.text))
@@ -201,6 +202,12 @@ def _merge(
 
 def _read_value(one: Given, cwd: Path) -> Any:  # noqa: ANN401  the option's kind tells
     return Secret(path=str(cwd / str(one.raw))) if one.from_file else settings.parse(one.option, one.raw)
+
+
+def _label_findings(value: checks.Values) -> Iterator[checks.Finding]:
+    """Return what is wrong with configured labels: what Loki takes, and what the sidecar sets itself."""
+    for problem in streams.problems(value("sinks.loki.labels")):
+        yield checks.Finding(("sinks.loki.labels",), problem)
 
 
 def _flaw(tree: settings.Tree, name: str, text: str) -> str:

@@ -24,7 +24,14 @@ _MAX_VALUE_BYTES = 2048
 _REDUCED_VALUE_BYTES = 128
 
 _NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
-OWN_LABELS = ("service_name", "namespace", "pod", "container", "environment", "schema_valid", "replay", "overflow")
+RESERVED = ("service_name", "schema_valid", "replay", "overflow")  # they tell streams apart: nobody else may set them
+_OWN_LABELS = (
+    *RESERVED,
+    "namespace",
+    "pod",
+    "container",
+    "environment",
+)  # of the rest a user may know better
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -43,7 +50,11 @@ class Streams:
 
     def __init__(self, labels: Mapping[str, str], *, max_services: int = MAX_SERVICES) -> None:
         """`labels`: everything that is the same for every record; `problems` has found nothing in them."""
-        self._common = {name: cut(_scalar(value), _MAX_VALUE_BYTES) for name, value in labels.items() if value}
+        self._common = {
+            name: cut(_scalar(value), _MAX_VALUE_BYTES)
+            for name, value in labels.items()
+            if value and name not in RESERVED
+        }
         self._max_services = max_services
         self._services: dict[str, tuple[Stream, Stream]] = {}  # name → (invalid, valid)
         self._overflow: tuple[Stream, Stream] | None = None
@@ -92,15 +103,16 @@ def problems(labels: Mapping[str, str]) -> list[str]:
     found = []
     for name, value in labels.items():
         if not _NAME.fullmatch(name) or len(name) > _MAX_NAME_BYTES:
-            found.append(f'label "{name}": a name is letters, digits and _, not starting with a digit or __')
-        elif name in OWN_LABELS:
-            found.append(f'label "{name}": the sidecar sets it itself')
+            found.append(f'"{name}" is not a label name: expected letters, digits and "_", no digit and no "__" first')
+        elif name in RESERVED:
+            found.append(f'"{name}": the sidecar sets this label itself')
         elif not value:
-            found.append(f'label "{name}": an empty value is no label')
+            found.append(f'"{name}": an empty value is no label')
         elif len(value.encode(errors="replace")) > _MAX_VALUE_BYTES:
-            found.append(f'label "{name}": a value has at most {_MAX_VALUE_BYTES} bytes')
-    if len(labels) > MAX_LABELS - len(OWN_LABELS) + 1:
-        found.append(f"{len(labels)} labels: Loki takes {MAX_LABELS - len(OWN_LABELS) + 1} beside the sidecar's own")
+            found.append(f'"{name}": a value has at most {_MAX_VALUE_BYTES} bytes')
+    room = MAX_LABELS - len(_OWN_LABELS) + 1
+    if (count := len(labels.keys() - set(_OWN_LABELS))) > room:
+        found.append(f"{count} labels: Loki takes {room} beside the sidecar's own")
     return found
 
 

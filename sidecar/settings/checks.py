@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     Values = Callable[[str], Any]
 
 _TENANT = re.compile(r"[A-Za-z0-9!\-_.*'()]{1,150}")  # what Loki admits; the rest is answered with 400 for ever
-_LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 _ROUTE = re.compile(r"(?:[A-Z]+ )?(?:/(?:[:*][^/\s?#:*]+|[^/\s?#:*][^/\s?#]*)?)+")
 _CATCH_ALL = re.compile(r"/\*[^/]*/")
 _PUSH_PATH = "/loki/api/v1/push"
@@ -131,9 +130,6 @@ def _loki(value: Values) -> Iterator[Finding]:
     if bool(loki("cert_file")) != bool(loki("key_file")):
         missing, other = ("key_file", "cert_file") if loki("cert_file") else ("cert_file", "key_file")
         yield finding(f"required with sinks.loki.{other}", missing, other)
-    for name in loki("labels"):
-        if not _LABEL.fullmatch(name):
-            yield finding(f'"{name}" is not a label name: expected letters, digits and "_", no digit first', "labels")
     if loki("when_full") == "spool" and not value("state.dir"):
         yield Finding(("sinks.loki.when_full", "state.dir"), '"spool" needs a place for the files: set state.dir')
 

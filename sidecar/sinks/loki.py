@@ -9,14 +9,12 @@ because a 204 would hide that one of them was rejected.
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from sidecar.errors import SinkRefused, SinkRetry
-from sidecar.loki import answers, client, encoder, partial, streams, wire
+from sidecar.loki import answers, client, encoder, partial, wire
 from sidecar.loki.answers import Kind
 from sidecar.loki.encoder import LokiPush
 from sidecar.model import Push, Receipt
@@ -33,7 +31,6 @@ _CONTENT_TYPES = {"json": "application/json", "protobuf": "application/x-protobu
 _SKEW_RESOLUTION = 2.0  # seconds: a Date header is cut to whole ones
 _SMALLEST_PUSH = 1024
 _FUTILE_RECORDS = 8  # so many single records refused in a row: it is not one of them, it is all of them
-_TENANT = re.compile(r"[A-Za-z0-9!_.*'()-]{1,150}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,26 +65,6 @@ class Config:
         choices=("auto", "block", "spool", "drop"),
     )
     spool_max_bytes: Size = option(Size(64 << 20), "Bound of the spool, or of the memory queue without one.")
-
-
-def problems(config: Config) -> list[tuple[str, str]]:
-    """Return what is wrong with a configuration beyond the type of each option: (option, what)."""
-    found = []
-    parts = urlsplit(config.url)
-    if config.url and (parts.scheme not in ("http", "https") or not parts.hostname):
-        found.append(("url", 'expected a URL such as "http://loki:3100"'))
-    if parts.username is not None or parts.query or parts.fragment:
-        found.append(("url", "credentials, query and fragment do not belong here; use username and password"))
-    if config.tenant_id and (not _TENANT.fullmatch(config.tenant_id) or config.tenant_id in (".", "..")):
-        found.append(("tenant_id", "expected at most 150 letters, digits and !-_.*'()"))
-    if (config.username or config.password) and config.bearer_token:
-        found.append(("bearer_token", "basic and bearer authentication exclude each other"))
-    if config.password and not config.username:
-        found.append(("username", "a password needs a user name"))
-    if bool(config.cert_file) != bool(config.key_file):
-        found.append(("cert_file", "cert_file and key_file belong together"))
-    found.extend(("labels", problem) for problem in streams.problems(config.labels))
-    return found
 
 
 def push_url(base: str) -> str:

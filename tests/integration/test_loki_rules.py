@@ -6,13 +6,15 @@ import asyncio
 import gzip
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import orjson
 import pytest
 from aiohttp import web
 
+from sidecar import config
 from sidecar.delivery import Delivery
-from sidecar.errors import SinkRetry
+from sidecar.errors import ConfigError, SinkRetry
 from sidecar.loki import client, stamps
 from sidecar.model import Outcome
 from sidecar.options import Secret
@@ -138,8 +140,6 @@ async def test_rule_05_times_are_strings_and_text_is_valid_unicode():
 
 @virtual
 async def test_rule_06_labels_are_such_that_loki_takes_them():
-    problems = dict(loki_sink.problems(Config(url="http://x", labels={"bad-name": "x"})))
-    assert "bad-name" in problems["labels"]
     bench = LokiBench(labels={"team": "é" * 2000})
 
     await bench.deliver(made(2, service_name="n" * 5000))
@@ -719,7 +719,8 @@ async def test_rule_25_the_ledger_adds_up_and_everything_is_told(tmp_path):
 
 @pytest.mark.parametrize("tenant", ["a|b", "..", "x" * 151, "sp ace", "ü"])
 def test_rule_26_a_tenant_is_checked_at_the_start(tenant):
-    assert dict(loki_sink.problems(Config(url="http://x", tenant_id=tenant)))["tenant_id"]
+    (problem,) = checked(f"tenant_id={tenant}")
+    assert problem.startswith("--set sinks.loki.tenant_id=")
 
 
 @pytest.mark.parametrize(
@@ -838,24 +839,57 @@ def test_the_push_address_follows_from_the_base(base, address):
     assert loki_sink.push_url(base) == address
 
 
+def checked(*options, source="file"):
+    """Return what `sidecar check` has against these options of the sink."""
+    sets = [f"source.kind={source}", "source.path=/var/log/app/app.log", "sinks.loki.url=http://loki:3100"]
+    sets += [f"sinks.loki.{option}" for option in options]
+    try:
+        config.load(sets=sets, environ={}, cwd=Path("/"))
+    except ConfigError as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
 @pytest.mark.parametrize(
-    ("options", "where"),
+    ("options", "words"),
     [
-        ({"url": "loki:3100"}, "url"),
-        ({"url": "ftp://x"}, "url"),
-        ({"url": "http://u:p@x"}, "url"),
-        ({"url": "http://x", "username": "u", "bearer_token": Secret("t")}, "bearer_token"),
-        ({"url": "http://x", "password": Secret("p")}, "username"),
-        ({"url": "http://x", "cert_file": "c"}, "cert_file"),
+        (["url=loki:3100"], "sinks.loki.url"),
+        (["url=ftp://x"], "only http and https"),
+        (["url=http://x?a=b"], "base URL"),
+        (["url=http://u:p@x", "username=u", "password=p"], "keep one of them"),
+        (["username=u", "password=p", "bearer_token=t"], "keep one of them"),
+        (["password=p"], "sinks.loki.username: required with sinks.loki.password"),
+        (["username=u"], "sinks.loki.password: required with sinks.loki.username"),
+        (["cert_file=c"], "sinks.loki.key_file: required with sinks.loki.cert_file"),
+        (["key_file=c"], "sinks.loki.cert_file: required with sinks.loki.key_file"),
+        (["when_full=spool"], "set state.dir"),
+        (["labels=bad-name=x"], '"bad-name" is not a label name'),
+        (["labels=__x=y"], '"__x" is not a label name'),
+        (["labels=schema_valid=y"], "the sidecar sets this label itself"),
+        (["labels=team="], "an empty value is no label"),
+        (["labels=team=" + "x" * 2049], "at most 2048 bytes"),
+        (["labels=" + ",".join(f"l{number}=x" for number in range(9))], "Loki takes 8 beside"),
+        (["batch.max_bytes=4MiB"], "sinks.loki.batch.max_bytes"),
+        (["timeout=0s"], "sinks.loki.timeout"),
     ],
 )
-def test_contradictions_are_told_at_the_start(options, where):
-    assert where in dict(loki_sink.problems(Config(**options)))
+def test_check_tells_what_is_wrong_with_the_sink(options, words):
+    (problem,) = checked(*options)
+
+    assert words in problem
 
 
-def test_a_good_configuration_is_no_problem():
-    assert loki_sink.problems(Config(url="https://x:1/y", username="u", password=Secret("p"), tenant_id="a-b")) == []
-    assert loki_sink.problems(Config()) == []
+@pytest.mark.parametrize("source", ["fifo", "command"])
+def test_check_refuses_block_where_it_would_stop_the_application(source):
+    (problem,) = checked("when_full=block", source=source)
+
+    assert "use auto, spool or drop" in problem
+
+
+def test_check_has_nothing_against_a_good_sink():
+    assert checked() == []
+    assert checked("url=https://x:1/y", "username=u", "password=p", "tenant_id=a-b", "labels=namespace=mine") == []
+    assert checked("cert_file=c", "key_file=k", "bearer_token=t", "when_full=drop", source="fifo") == []
 
 
 def test_grace_is_lokis():

@@ -80,7 +80,7 @@ def test_the_key_is_a_selector():
         ({"__x": "y"}, "letters, digits"),
         ({"9a": "y"}, "letters, digits"),
         ({"a": ""}, "empty"),
-        ({"pod": "x"}, "itself"),
+        ({"service_name": "x"}, "itself"),
         ({"schema_valid": "x"}, "itself"),
         ({"a": "x" * 2049}, "2048 bytes"),
         ({f"l{n}": "x" for n in range(9)}, "9 labels"),
@@ -92,5 +92,11 @@ def test_labels_that_loki_would_refuse_are_told_at_the_start(labels, words):
     assert re.search(words, problem)
 
 
+def test_what_tells_streams_apart_cannot_be_overridden():
+    stream = streams.Streams({"team": "a", **dict.fromkeys(streams.RESERVED, "x")}).of("orders", valid=True)
+
+    assert stream.labels == {"service_name": "orders", "team": "a", "schema_valid": "true"}
+
+
 def test_good_labels_are_no_problem():
-    assert streams.problems({"team": "a", "_x": "b", "Region": "é"}) == []
+    assert streams.problems({"team": "a", "_x": "b", "Region": "é", "namespace": "mine"}) == []
