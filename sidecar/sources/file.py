@@ -6,7 +6,8 @@ to any file that had the name is read once, as long as it can be had: old descri
 Polling is the truth, every 100 to 200 ms, and inotify only makes it look sooner; nobody reading (a full queue) does not
 stop the discovery of new files, which runs on the loop's timer, because the disk is the buffer only as long as we hold
 it. Compressed generations are read in catch-up only: at a first start and after a downtime, once.
-Refused: threads (reads are 256 KiB from the page cache), and to follow the sidecar's own output.
+Refused: threads (reads are 256 KiB of what is in memory; the kernel fetches the rest meanwhile), and to follow the
+sidecar's own output.
 """
 
 from __future__ import annotations

@@ -27,6 +27,10 @@ CHUNK_BYTES = 256 * 1024  # one turn: more would starve other generations and th
 
 PROOF_BYTES = 256  # of the head, and of the mark behind the offset
 
+_AHEAD_BYTES = 4 << 20  # fetched from the disk while nobody waits for it
+_REFUSALS = 50  # a tenth of a second, at 2 ms a look
+_NEVER = 1 << 30
+
 _SAMPLE_BYTES = 64 * 1024  # of either end, to know a file that was written anew with the content of another
 _TIME_OF_DAY = re.compile(rb"\d\d:\d\d:\d\d")
 
@@ -129,6 +133,8 @@ class Generation:
         behind = min(PROOF_BYTES, offset)
         self._tail = os.pread(descriptor, behind, offset - behind)
         self._hollow = hollow
+        self._refusals = 0  # in a row, of reads that would have had to wait for the disk
+        self.waits = False  # for the disk: there is more, and not yet in memory
 
     @property
     def identity(self) -> Identity:
@@ -183,8 +189,12 @@ class Generation:
             self._jump(status.st_size)
         behind = len(self._tail)
         ahead = max(0, min(CHUNK_BYTES, end - self.offset))
-        got = os.pread(self.descriptor, behind + ahead, self.offset - behind)
+        got = self._fetch(behind + ahead, self.offset - behind)
         seen, self.size = self.size, status.st_size
+        self.waits = len(got) < min(behind + 1, behind + ahead, status.st_size - self.offset + behind)
+        if self.waits:
+            self.size = max(seen, status.st_size)  # whether it was cut off just now instead, the next look tells
+            return b""
         if not got.startswith(self._tail) or (not self._tail and self.size < seen):
             self.shrunk += max(0, seen - self.offset)  # a copy may still have them
             return None
@@ -250,6 +260,30 @@ class Generation:
             os.close(self.descriptor)
             self.descriptor = -1
             self.size = self.offset
+
+    def _fetch(self, count: int, offset: int) -> bytes:
+        """Return what is in memory of it, and have the kernel fetch what is not: a slow disk must not stop the loop.
+
+        Who is told to stop waits for the disk, and so does who has been put off so often that fetching is in vain.
+        """
+        if self._refusals < _REFUSALS and self.limit is None:
+            buffer = bytearray(count)
+            try:
+                got = os.preadv(self.descriptor, [buffer], offset, os.RWF_NOWAIT)
+            except BlockingIOError:
+                got = -1
+            except OSError as error:
+                if error.errno not in {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}:
+                    raise
+                self._refusals = _NEVER  # this file system knows only how to wait
+                return os.pread(self.descriptor, count, offset)
+            if got < count:
+                os.posix_fadvise(self.descriptor, offset, _AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
+            self._refusals = self._refusals + 1 if got < 0 else 0
+            return bytes(buffer[: max(0, got)])
+        if self._refusals < _NEVER:
+            self._refusals = 0
+        return os.pread(self.descriptor, count, offset)
 
     def _jump(self, size: int) -> None:
         """Skip a hole without reading it: after a truncation it is as long as the old log was."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.errors import SourceError
 from sidecar.model import Chunk, Position
-from sidecar.sources import file, filesystem, generation, siblings, succession, wake
+from sidecar.sources import file, filesystem, generation, polling, siblings, succession, wake
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,7 +97,8 @@ class Globbed:
             now = loop.time()
             if now >= deadline:
                 return Chunk(b"", Position("", 0))
-            await self._wait(min(deadline, now + self._timing.poll))
+            pause = polling.DISK_SECONDS if any(one.waits for one in files) else self._timing.poll
+            await self._wait(min(deadline, now + pause))
 
     def stop(self) -> None:
         self._stopping = True

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sidecar.sources.generation import Generation
     from sidecar.telemetry import Telemetry
 
+DISK_SECONDS = 0.002  # for what the kernel was asked to fetch
+
 _NAP_GROWTH = 1.25
 
 
@@ -106,6 +108,11 @@ class Polling(ABC):
             self._hold_before(self._loop.time())
         self._succession.freeze()
 
+    @property
+    def waits(self) -> bool:
+        """Whether the disk is all that is waited for."""
+        return self._succession.waits
+
     def unread(self) -> int:
         return self._succession.unread()
 
@@ -158,7 +165,7 @@ class Polling(ABC):
         chunk = self._succession.turn(now)
         newest = self._succession.newest
         if chunk is None:
-            self._look_at = now + self._nap
+            self._look_at = now + (DISK_SECONDS if self._succession.waits else self._nap)
             self._rested_at = now
             self._nap = min(self._nap * _NAP_GROWTH, self._timing.idle_poll)
         else:

@@ -72,6 +72,11 @@ class Succession:
         return self.generations[-1] if self.generations else None
 
     @property
+    def waits(self) -> bool:
+        """Whether the disk is all that is waited for."""
+        return any(one.waits for one in self.generations)
+
+    @property
     def unbegun(self) -> Generation | None:
         """The newest generation where its first byte may be read next."""
         newest = self.newest
