@@ -7,26 +7,20 @@ Expect:   the counters of the last life are those of a reader who was never dist
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
-import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime
-from pathlib import Path
 
-import aiohttp
 import orjson
 import pytest
 
 from tests.support.fake_loki import FakeLoki
-from tests.support.running import Metrics
+from tests.support.killing import Lives
 
 KILLS = 200  # 60 s on two idle cores; where others use them, fewer
 SECONDS = 75.0
-ROOT = Path(__file__).parents[2]
-SINKS = ("sidecar_sink_", "sidecar_checkpoint_", "sidecar_collector_", "sidecar_merge_")  # begin with the process
 PANIC = b"panic: boom %05d\n\ngoroutine 1 [running]:\nmain.main()\n\t/app/main.go:7 +0x1d\nexit status 2\n"
 
 
@@ -122,57 +116,6 @@ class Writer:
         self.count("canonical", "the last")
         self.ready += orjson.dumps(record | {"message": "the last"}) + b"\n"
         self.put(len(self.ready))
-
-
-class Lives:
-    """One life after another."""
-
-    def __init__(self, directory, settings):
-        self.directory, self.settings = directory, settings
-        self.scraped = {}
-
-    async def __aenter__(self):
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.support.lives", *self.settings,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT,
-        )  # fmt: skip
-        self.session = aiohttp.ClientSession()
-        return self
-
-    async def __aexit__(self, *error):
-        self.process.stdin.close()
-        await self.session.close()
-        await self.process.wait()
-
-    async def begin(self):
-        (self.directory / "port").unlink(missing_ok=True)
-        self.process.stdin.write(f"{self.directory}\n".encode())
-        self.pid = int(await self.process.stdout.readline())
-
-    async def end(self, number):
-        os.kill(self.pid, number)
-        return os.waitstatus_to_exitcode(int(await self.process.stdout.readline()))
-
-    async def scrape(self):
-        """Scrape, and compare with what any life has shown before."""
-        port = (self.directory / "port").read_text()
-        async with self.session.get(f"http://127.0.0.1:{port}/metrics") as answer:
-            metrics = Metrics(await answer.text())
-        for name, samples in metrics.samples.items():
-            if name.startswith(SINKS) or not name.endswith(("_total", "_count", "_bucket", "_sum")):
-                continue
-            for labels, value in samples:
-                key = (name, *sorted(labels.items()))
-                assert value >= self.scraped.get(key, 0), f"{key} went back"
-                self.scraped[key] = value
-        seen = {(name, *sorted(labels.items())) for name, samples in metrics.samples.items() for labels, _ in samples}
-        assert self.scraped.keys() <= seen, "a series has gone"
-        return metrics
-
-    async def listening(self):
-        async with asyncio.timeout(20):
-            while not (self.directory / "port").exists():
-                await asyncio.sleep(0.005)
 
 
 @pytest.mark.slow
