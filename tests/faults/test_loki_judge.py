@@ -7,7 +7,11 @@ Expect:   the judge, who knows what was produced, finds all of it; the ledger ad
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import shutil
+import time
+from itertools import count
 
 import orjson
 import pytest
@@ -17,6 +21,7 @@ from tests.support import fake_loki, records, virtual_time
 from tests.support.fake_loki import FakeLoki, Limits, status
 from tests.support.loki_bench import LokiBench
 
+SECONDS = float(os.environ.get("FAULT_SECONDS", "30"))  # of the longest test; FAULT_SECONDS=60 for a minute
 SECOND = 10**9
 HALF_AN_HOUR = 1800.0
 TROUBLES = (
@@ -100,9 +105,9 @@ async def live(bench, producer, chance, seconds):
     return task
 
 
-@pytest.mark.parametrize("policy", ["spool", "block"])
-@pytest.mark.parametrize("seed", [1, 2])
-def test_every_record_ends_in_exactly_one_place(tmp_path, seed, policy):
+def half_an_hour(directory, seed, policy):
+    """Produce for half an hour of trouble, then let it be calm, and judge."""
+
     async def main():
         chance = random.Random(seed)
         producer = Producer(chance)
@@ -110,7 +115,7 @@ def test_every_record_ends_in_exactly_one_place(tmp_path, seed, policy):
         trouble = asyncio.create_task(disturb(loki, chance, HALF_AN_HOUR))
         lives = 3 if policy == "spool" else 1
         for life in range(lives):
-            bench = LokiBench(loki=loki, directory=tmp_path, spool=policy == "spool", push_bytes=20_000, chance=chance)
+            bench = LokiBench(loki=loki, directory=directory, spool=policy == "spool", push_bytes=20_000, chance=chance)
             offered = producer.number
             task = await live(bench, producer, chance, HALF_AN_HOUR / lives)
             if life < lives - 1:
@@ -126,9 +131,31 @@ def test_every_record_ends_in_exactly_one_place(tmp_path, seed, policy):
                 assert bench.ledger()["dropped"] == 0
                 assert bench.watermark == producer.number - offered
             bench.close()
-        judge(producer, loki, tmp_path)
+        judge(producer, loki, directory)
 
     virtual_time.run(main())
+
+
+@pytest.mark.parametrize("policy", ["spool", "block"])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_every_record_ends_in_exactly_one_place(tmp_path, seed, policy):
+    half_an_hour(tmp_path, seed, policy)
+
+
+@pytest.mark.slow
+def test_every_record_ends_in_exactly_one_place_for_as_long_as_there_is_time(tmp_path):
+    began, seeds = time.monotonic(), count(1000)
+    while time.monotonic() - began < SECONDS:
+        for policy in ("spool", "block"):
+            seed = next(seeds)
+            directory = tmp_path / str(seed)
+            directory.mkdir()
+            try:
+                half_an_hour(directory, seed, policy)
+            except AssertionError as error:
+                error.add_note(f"seed {seed}, policy {policy}")
+                raise
+            shutil.rmtree(directory)
 
 
 def judge(producer, loki, directory):
