@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import corpus, process, report, stages, whole
+from tests.bench import corpus, process, report, sink, stages, whole
 from tests.bench.report import BrokenError, Measurement
 
 _FULL = whole.Sizes(
@@ -62,6 +62,8 @@ def _measure(progress: report.Progress, *, quick: bool) -> list[Measurement]:
         tempfile.TemporaryDirectory(prefix="gin-sidecar-bench-") as folder,
     ):
         program = whole.Whole(loki, prototype, Path(folder), _QUICK if quick else _FULL, progress.say)
+        count, rounds = (4_000, 3) if quick else (14_000, 6)
+        found += sink.measure(stages.normalized(corpus.canonical(count)), loki, rounds, progress.say)
         return [*found, *program.canonical(), *program.mixed(), *program.steady(), *program.starting()]
 
 

@@ -125,6 +125,11 @@ def hiding(lines: list[bytes]) -> Stage:
     return Stage("normalize, 1 secret in 400 lines", len(lines), made.normalizing, made.records)
 
 
+def normalized(lines: list[bytes]) -> list[Record]:
+    """Return the records that these lines become."""
+    return [record for records in _Material(lines).batches for record in records]
+
+
 def records_of(lines: list[bytes]) -> int:
     """Return how many records these lines become: what belongs together is one, blank lines are none."""
     return sum(len(each.texts) for each in _assemble(_frame(corpus.chunks(lines))))
@@ -140,8 +145,8 @@ class _Material:
         normalizer = _normalizer()
         made = [normalizer.normalize(_copy(each)) for each in self._logical]
         self._groups = [each.requests for each in made]
-        self._batches = [each.records for each in made]
-        self.records = sum(map(len, self._batches))
+        self.batches = [each.records for each in made]
+        self.records = sum(map(len, self.batches))
 
     def framing(self) -> Run:
         return lambda: sum(len(each.texts) for each in _frame(self._chunks))
@@ -156,7 +161,7 @@ class _Material:
         return lambda: sum(len(normalizer.normalize(each).records) for each in copies)
 
     def observing(self) -> Run:
-        requests = _requests(_telemetry())
+        requests = _requests(silent_telemetry())
         requests.observe(self._groups[0])
 
         def run() -> int:
@@ -167,18 +172,18 @@ class _Material:
         return run
 
     def encoding(self) -> Run:
-        sink = loki.Loki(loki.Config(url="http://loki:3100"), telemetry=_telemetry())
+        sink = loki.Loki(loki.Config(url="http://loki:3100"), telemetry=silent_telemetry())
         return lambda: sum(
-            len(push.records) for batch in self._batches for push in sink.encode(batch, sink.settle(batch))
+            len(push.records) for batch in self.batches for push in sink.encode(batch, sink.settle(batch))
         )
 
     def delivering(self) -> Run:
         """Deliver everything to nobody, as app does for a sink that may make the source wait."""
-        telemetry = _telemetry()
+        telemetry = silent_telemetry()
         outbox = delivery.Delivery(_NoSink(), policy="block", max_bytes=_QUEUE_BYTES, telemetry=telemetry, max_wait=1.0)
 
         def run() -> int:
-            asyncio.run(_deliver(self._batches, outbox))
+            asyncio.run(_deliver(self.batches, outbox))
             done = {"sink": "loki", "outcome": "sent"}
             return int(telemetry.registry.get_sample_value("sidecar_sink_records_total", done) or 0)
 
@@ -186,7 +191,7 @@ class _Material:
 
     def pumping(self) -> Run:
         """Run the real pump over everything between the source and the sinks."""
-        telemetry = _telemetry()
+        telemetry = silent_telemetry()
         outbox = _Counter()
         pump = pipeline.Pump(
             source=_Chunks(self._chunks),
@@ -242,7 +247,7 @@ def _assemble(framed: Iterable[Lines]) -> list[Lines]:
     return [*logical, rest] if rest.physical else logical
 
 
-def _telemetry() -> Telemetry:
+def silent_telemetry() -> Telemetry:
     return Telemetry(log=Log(io.StringIO()), sinks=("loki",))
 
 

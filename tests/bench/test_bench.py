@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from collections import Counter
 
@@ -9,9 +10,10 @@ import orjson
 import pytest
 
 from sidecar.model import Lines, Outcome
-from tests.bench import corpus, report, stages, yardsticks
+from sidecar.sinks import loki
+from tests.bench import corpus, process, receiver, report, sink, stages, yardsticks
 from tests.bench.report import BrokenError, Measurement
-from tests.support import golden
+from tests.support import golden, loki_wire
 
 
 def test_canonical_lines_are_valid_as_written_and_of_the_size_that_the_budget_names():
@@ -59,6 +61,36 @@ def test_the_prototype_counts_the_same_requests():
     ours = Counter({(key[0], key[1], key[3]): len(group.durations) for key, group in made.requests.items()})
     assert done == 2000
     assert ours == {key: sum(counts.values()) for key, counts in prototype.sketches.items()}
+
+
+def test_the_receiver_reads_the_times_of_protobuf():
+    made = stages.normalized(corpus.canonical(50))
+    writer = loki.Loki(loki.Config(url="http://loki", encoding="protobuf"), telemetry=stages.silent_telemetry())
+
+    (push,) = writer.encode(made, writer.settle(made))
+
+    request = loki_wire.unsnap(gzip.decompress(push.body))
+    assert list(receiver.times(request)) == [record.time_ns for record in made]
+
+
+def test_the_sink_alone_is_measured_in_both_encodings_beside_a_plain_client():
+    with process.receiving() as destination:
+        found = sink.measure(stages.normalized(corpus.canonical(60)), destination, 1, lambda text: None)
+
+    assert {each.name.split(", ")[0] for each in found} == {"plain JSON client", "json", "protobuf"}
+    assert {each.unit for each in found} == {"µs/entry", "entries/s", "MB/s of lines"}
+    assert all(each.value > 0 and each.ratio > 0 and each.to == "plain JSON client" for each in found)
+
+
+def test_entries_that_do_not_arrive_have_no_number():
+    class Forgetful(process.Receiver):
+        def sums(self, *, ages=False):
+            return {"entries": super().sums()["entries"] - 1}
+
+    with process.receiving() as destination, pytest.raises(BrokenError, match="29 of 30 entries"):
+        sink.measure(
+            stages.normalized(corpus.canonical(10)), Forgetful(int(destination.url.rsplit(":", 1)[1])), 1, print
+        )
 
 
 def test_a_stage_that_loses_a_line_has_no_number():

@@ -60,12 +60,12 @@ Entry = tuple[int, str, list[tuple[str, str]]]
 def read_protobuf(data: bytes) -> list[tuple[dict[str, str], list[Entry]]]:
     """Return streams and entries of a PushRequest."""
     streams = []
-    for number, stream in _fields(data):
+    for number, stream in fields(data):
         if number != 1:
             continue
         labels: dict[str, str] = {}
         entries = []
-        for part, value in _fields(stream):
+        for part, value in fields(stream):
             if part == 1:
                 labels = _labels(value.decode())
             elif part == 2:
@@ -76,9 +76,9 @@ def read_protobuf(data: bytes) -> list[tuple[dict[str, str], list[Entry]]]:
 
 def _entry(data: bytes) -> Entry:
     ns, line, pairs = -62135596800 * 10**9, "", []  # a missing time is the year 1
-    for number, value in _fields(data):
+    for number, value in fields(data):
         if number == 1:
-            time = dict(_fields(value))
+            time = dict(fields(value))
             seconds, nanos = int(time.get(1, 0)), int(time.get(2, 0))
             if not 0 <= nanos < 10**9:
                 raise Corrupt("loghttp: timestamp: nanos out of range")
@@ -86,7 +86,7 @@ def _entry(data: bytes) -> Entry:
         elif number == 2:
             line = value.decode(errors="replace")
         elif number == 3:
-            pair = dict(_fields(value))
+            pair = dict(fields(value))
             pairs.append((pair.get(1, b"").decode(), pair.get(2, b"").decode(errors="replace")))
     return ns, line, pairs
 
@@ -108,7 +108,8 @@ def _unescape(match: re.Match[str]) -> str:
     return chr(int(match[1][1:], 16)) if match[1][0] == "u" else _ESCAPES[match[1]]
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
+def fields(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield number and content of each field of a message; numbers are numbers."""
     at = 0
     try:
         while at < len(data):
