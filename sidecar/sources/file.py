@@ -57,6 +57,7 @@ class File(polling.Polling):
         self._saved = saved
         self._known = known.Known(path, self._succession, telemetry)
         self._missing = False  # the path names nothing
+        self._asked_at = 0.0  # what lies beside it then; a file may have had the name for a moment
         self._began = False  # what appears from now on is read from its start
         self._left_out: tuple[int, int, int] | None = None  # device, inode, size of what was there at a first start
 
@@ -116,8 +117,9 @@ class File(polling.Polling):
             status = self._file.stat()
         except (FileNotFoundError, NotADirectoryError):
             self.attached = True  # waiting for a path that does not exist yet
-            if not self._missing:
+            if not self._missing or now - self._asked_at >= self._timing.discovery:
                 self._missing = True
+                self._asked_at = now
                 self._add(self._unseen(now), now)  # the name moved on twice, and the last file has none yet
             if self._succession.newest is None:
                 self._telemetry.source_waiting(self._path, "it does not exist")
