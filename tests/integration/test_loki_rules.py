@@ -521,6 +521,33 @@ async def test_rule_16_a_stream_in_backoff_blocks_no_other():
 
 
 @virtual
+async def test_rule_16_a_storm_of_streams_beyond_the_limit_is_a_few_requests_and_no_loss():
+    """Thirty services at a tenant that takes ten streams, for twenty minutes, then for good: nothing is lost or out of order."""
+    bench = LokiBench(limits=Limits(max_streams=10))
+    names = [f"service-{number}" for number in range(30)]
+    async with bench.running():
+        for _ in range(20):
+            await bench.put([record for name in names for record in made(2, service_name=name)])
+            await asyncio.sleep(60)
+        refused = sum(request.status == 429 for request in bench.loki.requests)
+        assert refused < 20 * 1200 / 10  # each stream rests 15 s on average
+        assert bench.ledger()["sent"] == 10 * 2 * 20  # what has a stream goes on as if nothing was the matter
+        assert bench.value("sidecar_sink_retries_total", reason="stream_limited") == refused
+        bench.loki.limits.max_streams = 5000
+
+    assert bench.ledger() == {"sent": 1200, "refused": 0, "dropped": 0, "dead_lettered": 0, "pending": 0}
+    for labels in bench.loki.streams():
+        arrived = [
+            entry.ns
+            for request in bench.loki.requests
+            for stream, entries in request.streams
+            if request.status == 204 and stream == labels
+            for entry in entries
+        ]
+        assert arrived == sorted(arrived)
+
+
+@virtual
 async def test_rule_16_a_destination_that_is_down_is_probed_once():
     bench = LokiBench()
     bench.loki.fault = lambda request: status(503) if virtual_time.clock() < 3600 else None
@@ -587,6 +614,31 @@ async def test_rule_18_an_hours_backlog_is_caught_up_with_below_a_megabyte_a_sec
         arrived = [entry.ns for request in bench.loki.requests for entry in request.streams[0][1]]
         assert arrived == sorted(arrived)
         assert all(request.status == 204 for request in bench.loki.requests)
+
+
+@virtual
+async def test_rule_18_an_outage_of_an_hour_loses_nothing_although_the_window_is_an_hour(tmp_path):
+    """Backlog before live in the same stream: live records first would move Loki's window past the backlog."""
+    bench = LokiBench(directory=tmp_path, spool=True)
+    async with bench.running():
+        await bench.put(made(1))
+        await asyncio.sleep(10)
+        bench.loki.down = True
+        for _ in range(70):
+            await bench.put(made(30))
+            await asyncio.sleep(60)
+        assert bench.ledger()["pending"] == 2100
+        assert bench.delivery.status().oldest_unsent_seconds == pytest.approx(70 * 60, abs=2)
+        bench.loki.down = False
+        for _ in range(30):
+            await bench.put(made(30))
+            await asyncio.sleep(1)
+
+    assert bench.ledger() == {"sent": 3001, "refused": 0, "dropped": 0, "dead_lettered": 0, "pending": 0}
+    assert len(bench.loki.streams()) == 1, "nothing had to be rescued"
+    arrived = [entry.ns for request in bench.loki.requests for entry in request.streams[0][1]]
+    assert arrived == sorted(arrived)
+    assert bench.loki.count() == 3001
 
 
 @virtual

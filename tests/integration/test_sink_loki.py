@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import ssl
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from sidecar.errors import SinkRetry
+from sidecar.injector import x509
 from sidecar.loki import client
 from sidecar.sinks.loki import BatchConfig, Config, Loki
 from tests.contracts.sink_contract import SinkContract
@@ -111,6 +113,34 @@ class TestTls:
 
         assert second is not first
         assert certificates.get() is second  # a mount that is being replaced
+
+    async def test_certificates_are_replaced_while_it_runs(self, loki, tmp_path):
+        foreign = x509.issue(("client",), 30, datetime.now(UTC))
+        ca, cert, key = (tmp_path / name for name in ("ca.pem", "client.pem", "client.key"))
+        ca.write_bytes((CERTIFICATES / "authority.pem").read_bytes())
+        cert.write_text(foreign.certificate)
+        key.write_text(foreign.key)
+        sink = Loki(
+            Config(url=loki.url, ca_file=str(ca), cert_file=str(cert), key_file=str(key)),
+            telemetry=records.quiet_telemetry(),
+        )
+        made = records.records(2)
+        (push,) = sink.encode(made, sink.settle(made))
+
+        with pytest.raises(SinkRetry):
+            await sink.send(push)  # Loki does not know this client
+        cert.write_bytes((CERTIFICATES / "client.pem").read_bytes())
+        with pytest.raises(SinkRetry):
+            await sink.send(push)  # half replaced: the new certificate does not go with the old key
+        key.write_bytes((CERTIFICATES / "client.key").read_bytes())
+        await sink.send(push)
+        assert len(loki.lines()) == 2
+        ca.write_text(foreign.authority)
+        with pytest.raises(SinkRetry):
+            await sink.send(push)  # a connection that trusted another authority is not used any more
+        await sink.close()
+
+        assert len(loki.requests) == 1
 
     async def test_a_missing_file_is_tried_again(self, loki, tmp_path):
         with pytest.raises(SinkRetry) as retry:
