@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from isal import igzip
 
+from sidecar.varint import encode as varint
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -56,23 +58,6 @@ def _pair_head(name: bytes, size: int) -> bytes:
 def snappy_block(data: bytes) -> bytes:
     """Return data as a snappy block of one literal. Data must not be empty."""
     return b"".join((varint(len(data)), _LITERAL, (len(data) - 1).to_bytes(4, "little"), data))
-
-
-def varint(number: int) -> bytes:
-    """Return a number ≥ 0 as protobuf and snappy write it."""
-    if number < 0x80:
-        return _ONE_BYTE[number]
-    if number < 0x4000:
-        return bytes((number & 0x7F | 0x80, number >> 7))
-    parts = bytearray()
-    while number > 0x7F:
-        parts.append(number & 0x7F | 0x80)
-        number >>= 7
-    parts.append(number)
-    return bytes(parts)
-
-
-_ONE_BYTE = [bytes((number,)) for number in range(0x80)]
 
 
 def _sized(data: bytes) -> bytes:

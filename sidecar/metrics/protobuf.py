@@ -12,26 +12,16 @@ from functools import cache
 from struct import Struct
 from typing import TYPE_CHECKING
 
+from sidecar.varint import encode as _varint
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 COUNTER, GAUGE, SUMMARY, UNTYPED, HISTOGRAM = range(5)
 _VARINT, _FIXED64, _LENGTH = 0, 1, 2
-_BYTES = [bytes((byte,)) for byte in range(0x80)]
 _pack_double = Struct("<d").pack
 
 Exemplar = tuple[str, float, float]  # trace id, value, unix seconds
-
-
-def _varint(number: int) -> bytes:
-    if number < 0x80:
-        return _BYTES[number]
-    out = bytearray()
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
 
 
 def _zigzag(number: int) -> int:

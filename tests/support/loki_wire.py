@@ -19,7 +19,7 @@ class Corrupt(Exception):  # noqa: N818  what the other side wrote is
 def unsnap(data: bytes) -> bytes:
     """Return what a raw snappy block holds."""
     try:
-        length, at = _varint(data, 0)
+        length, at = varint(data, 0)
         out = bytearray()
         while at < len(data):
             tag = data[at]
@@ -113,12 +113,12 @@ def fields(data: bytes) -> Iterator[tuple[int, bytes]]:
     at = 0
     try:
         while at < len(data):
-            key, at = _varint(data, at)
+            key, at = varint(data, at)
             if key & 7 == 0:
-                value, at = _varint(data, at)
+                value, at = varint(data, at)
                 yield key >> 3, value  # type: ignore[misc]
             elif key & 7 == 2:
-                size, at = _varint(data, at)
+                size, at = varint(data, at)
                 if at + size > len(data):
                     raise Corrupt("proto: unexpected EOF")
                 yield key >> 3, data[at : at + size]
@@ -129,7 +129,7 @@ def fields(data: bytes) -> Iterator[tuple[int, bytes]]:
         raise Corrupt("proto: unexpected EOF") from error
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = data[at]

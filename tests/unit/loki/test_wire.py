@@ -72,11 +72,6 @@ def test_protobuf_says_the_same_as_json():
     assert read == [(STREAM.labels, [(int(at), line, list(pairs.items())) for at, line, pairs in entries])]
 
 
-@pytest.mark.parametrize("number", [0, 1, 127, 128, 300, 16383, 16384, 2**31, 2**63 - 1])
-def test_varints_read_back(number):
-    assert loki_wire._varint(protobuf.varint(number), 0) == (number, len(protobuf.varint(number)))
-
-
 def test_ids_that_a_record_does_not_have_are_left_out():
     (entry,) = encode([records.record(trace_id="", span_id="")])
 
