@@ -397,6 +397,7 @@ class Framer:
         line.pieces += 1
         if ends:
             del self._joining[stream]
+            lines.spans.append((line.start, start))
             self._finish(lines, stream, line)
 
     def _finish(self, lines: Lines, stream: str, line: _Joining) -> None:

@@ -66,6 +66,9 @@ class Lines:
     joined: int = 0  # physical lines that became part of another text
     blank: int = 0  # physical lines with nothing but white space, left out of `texts`
     lost_bytes: int = 0  # cut from truncated lines
+    spans: list[tuple[int, int]] = field(
+        default_factory=list
+    )  # of texts joined of pieces: start, start of the last piece
     malformed: int = 0  # lines of a CRI or docker log that are not written as such; kept raw, one text each
 
     @property

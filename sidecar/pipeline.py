@@ -109,6 +109,7 @@ class Pump:
         self._carried: dict[str, framing.Carried] = {}
         self._carried_from: dict[str, set[str]] = {}  # stream → the logs in which its carried pieces began
         self._carried_to: dict[str, str] = {}  # stream → the log at whose start the line of these pieces counts
+        self._spans: dict[str, list[tuple[int, int]]] = {}  # log → lines of pieces that a position may be inside of
         self._log = ""  # the log of the newest chunk: positions are in it
         self._read = 0  # where that chunk ended
         self._ended: dict[str, int] = {}  # logs that will not grow, with their end, until all of them is handed over
@@ -299,6 +300,7 @@ class Pump:
                 self._carried.get(stream)
                 or any(one.carries for (_, of), one in self._framers.items() if of == stream)
                 or (self._carried_to.get(stream), 0) in places
+                or any(start == 0 for start, _ in self._spans.get(self._carried_to.get(stream, ""), ()))
             ):
                 begun |= logs
             else:
@@ -306,6 +308,7 @@ class Pump:
         for log in self._ended.keys() - begun:
             # it stands behind everything that was handed over of the log: reached when that is acknowledged
             end = self._closed[log] = self._ended.pop(log)
+            self._spans.pop(log, None)
             self._tracker.open(Position(log, end), 0)
 
     def _pending_places(self) -> list[tuple[str, int]]:
@@ -330,6 +333,8 @@ class Pump:
             cut = sum(mark == "truncated" for mark in lines.marks.values())
             self._telemetry.lines_truncated(cut, lines.lost_bytes)
         lines.log = self._log
+        if lines.spans:
+            self._spans.setdefault(self._log, []).extend(lines.spans)
         if self._source.resumable and lines.starts is None:
             lines.starts = framer.starts()
         count = len(lines.texts)
@@ -417,6 +422,22 @@ class Pump:
         if not self._limits.keep_unfinished:
             self._observe(self._counting.normalizer.finish())
 
+    def _outside(self, position: int) -> int:
+        """Return the last position, up to this one, that is not among the pieces of a line.
+
+        Another stream's open block may end a position there, and whoever began to read there would take the rest of
+        the line for one of its own.
+        """
+        spans = self._spans.get(self._log)
+        if spans is None:
+            return position
+        while inside := [start for start, last in spans if start < position <= last]:
+            position = min(inside)
+        spans = self._spans[self._log] = [span for span in spans if span[1] >= position]
+        if not spans:
+            del self._spans[self._log]
+        return position
+
     def _boundary(self) -> int:
         """Say up to where the log has been handed over, multi-line blocks aside."""
         open_here = [framer.boundary for (log, _), framer in self._framers.items() if log == self._log]
@@ -441,7 +462,7 @@ class Pump:
         parts = len(self._outboxes)
         # Of a block that began in an older log, the first line in this one is what must not be passed.
         starts = [start for log, start in self._pending_places() if log == self._log]
-        ack = self._tracker.open(Position(self._log, min([boundary, *starts])), parts)
+        ack = self._tracker.open(Position(self._log, self._outside(min([boundary, *starts]))), parts)
         # At once: the end of a log must not wait for another turn once what began in it is acknowledged.
         self._finish_logs()
         if records:

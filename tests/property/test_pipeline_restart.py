@@ -272,10 +272,18 @@ GOES_ON = [
     ),
     _cri(b"stdout F panic: boom", b"stdout F ", b"stdout F exit status 2"),
 ]
+# A line of pieces around the place where another stream's block holds up the position.
+AROUND = [
+    _cri(b"stdout P " + GET[30:]),
+    _cri(
+        *(b"stderr F " + RECOVERY[0], b"stderr F " + GET, b"stdout P \x1b[31m2026/10/06 09:05:03 [Reco"),
+        *(b"stdout F very] 2026/10/06 - 09:05:03 panic recovered:", b"stdout F /app/main.go:7 (0x1)"),
+    ),
+]
 
 
 def with_examples(test):
-    for generations in (BEGUN, FINISHED, HELD_UP, GOES_ON):
+    for generations in (BEGUN, FINISHED, HELD_UP, GOES_ON, AROUND):
         for death in range(1, 8):
             test = example(generations=generations, sizes=[200], deaths=[death], lag=0, saves=1)(test)
     return test
