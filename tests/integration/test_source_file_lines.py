@@ -7,45 +7,12 @@ import resource
 
 import pytest
 
-from sidecar import framing
 from sidecar.model import Mark
 from tests.support.following import HURRY, Follower
+from tests.support.framed import Framed
 from tests.support.log_writer import LogWriter
 
 pytestmark = pytest.mark.usefixtures("woken")  # each test with and without inotify
-
-
-class Framed:
-    """A followed file as lines, a framer for each of its logs, as the pump has them."""
-
-    def __init__(self, reader, limit):
-        self.reader = reader
-        self.limit = limit
-        self.texts, self.marks, self.lost_bytes = [], [], 0
-        self._framers = {}
-
-    async def once(self):
-        chunk = await self.reader.once(0.02)
-        log = chunk.start.log
-        framer = self._framers.get(log)
-        if framer is None:
-            framer = self._framers[log] = framing.Framer(max_line_bytes=self.limit, start=chunk.start.offset)
-        if chunk.data:
-            self._take(framer.feed(chunk.data, chunk.start.offset))
-        if chunk.end_of_log:
-            self._take(framer.flush())
-        return chunk
-
-    def _take(self, lines):
-        self.marks += [lines.marks.get(index) for index in range(len(lines.texts))]
-        self.texts += lines.texts
-        self.lost_bytes += lines.lost_bytes
-
-    async def until(self, count):
-        async with asyncio.timeout(10.0):
-            while len(self.texts) < count:
-                await self.once()
-        return self.texts
 
 
 @pytest.fixture
@@ -59,13 +26,9 @@ def writer(path):
         yield made
 
 
-def framed(reader, limit=1 << 20):
-    return Framed(reader, limit)
-
-
 async def test_e01_two_writes_form_one_line(path, writer):
     async with Follower(path).following() as reader:
-        lines = framed(reader)
+        lines = Framed(reader)
         writer.tear(b"one line\n", 3)
         await lines.once()
         assert lines.texts == []
@@ -75,7 +38,7 @@ async def test_e01_two_writes_form_one_line(path, writer):
 
 async def test_e02_b10_a_last_line_without_newline_comes_once_at_the_end_of_its_generation(path, writer):
     async with Follower(path, timing=HURRY).following() as reader:
-        lines = framed(reader)
+        lines = Framed(reader)
         writer.write(b"whole\nno newline")
         assert await lines.until(1) == [b"whole"]
         writer.rotate()
@@ -85,7 +48,7 @@ async def test_e02_b10_a_last_line_without_newline_comes_once_at_the_end_of_its_
 
 async def test_e04_rule_11_empty_lines_are_lines_and_are_read_once(path, writer):
     async with Follower(path).following() as reader:
-        lines = framed(reader)
+        lines = Framed(reader)
         writer.write(b"\n\n\na\n\nb\n\n")
         await lines.until(7)
         await reader.silence()
@@ -96,14 +59,14 @@ async def test_e04_rule_11_empty_lines_are_lines_and_are_read_once(path, writer)
 async def test_e05_rule_11_one_carriage_return_goes_and_inner_ones_stay(path, writer):
     async with Follower(path).following() as reader:
         writer.write(b"a\r\nb\rc\r\r\nd\n")
-        assert await framed(reader).until(3) == [b"a", b"b\rc\r", b"d"]
+        assert await Framed(reader).until(3) == [b"a", b"b\rc\r", b"d"]
 
 
 @pytest.mark.parametrize("size", range(1, 14))
 async def test_e06_rule_11_a_character_is_whole_however_the_writes_cut_it(path, writer, size):
     text = "grüße, 世界 🎉\n".encode()
     async with Follower(path).following() as reader:
-        lines = framed(reader)
+        lines = Framed(reader)
         for part in pieces(text, size):
             writer.write(part)
             while reader.data != text[: writer.size]:
@@ -119,7 +82,7 @@ def pieces(text, size):
 async def test_e07_what_is_no_text_stays_in_its_line(path, writer):
     async with Follower(path).following() as reader:
         writer.write(b"before\nill: \xff\xfe \xc3\nafter\n")
-        texts = await framed(reader).until(3)
+        texts = await Framed(reader).until(3)
 
     assert texts[1].decode(errors="replace") == "ill: \ufffd\ufffd \ufffd"
     assert (texts[0], texts[2]) == (b"before", b"after")
@@ -129,12 +92,12 @@ async def test_e07_what_is_no_text_stays_in_its_line(path, writer):
 async def test_e08_a_line_longer_than_any_buffer_is_intact(path, writer, size):
     async with Follower(path).following() as reader:
         writer.write(b"before\n" + b"x" * size + b"\nafter\n")
-        assert await framed(reader).until(3) == [b"before", b"x" * size, b"after"]
+        assert await Framed(reader).until(3) == [b"before", b"x" * size, b"after"]
 
 
 async def test_e09_rule_15_a_line_over_the_limit_is_cut_marked_and_its_neighbours_are_whole(path, writer):
     async with Follower(path).following() as reader:
-        lines = framed(reader, limit=1000)
+        lines = Framed(reader, limit=1000)
         writer.write(b"before\n" + b"x" * 1_000_000 + b"\nafter\n")
         assert await lines.until(3) == [b"before", b"x" * 1000, b"after"]
 
@@ -153,7 +116,7 @@ async def test_e11_rule_15_two_gibibytes_without_a_newline_take_no_memory_and_th
     follower = Follower(path)
     async with follower.following() as reader:
         reader.once = reader.source.read  # the reader would keep all of it
-        lines = framed(reader)
+        lines = Framed(reader)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         async with asyncio.timeout(300.0):
             while len(lines.texts) < 3:
@@ -168,7 +131,7 @@ async def test_e11_rule_15_two_gibibytes_without_a_newline_take_no_memory_and_th
 async def test_e13_a_thousand_lines_are_a_thousand_lines(path, writer):
     expected = [f"line {number}".encode() for number in range(1000)]
     async with Follower(path).following() as reader:
-        lines = framed(reader)
+        lines = Framed(reader)
         for number, text in enumerate(expected):
             writer.write(text + b"\n")
             if number % 97 == 0:
