@@ -68,7 +68,7 @@ class Lines:
     lost_bytes: int = 0  # cut from truncated lines
     spans: list[tuple[int, int]] = field(
         default_factory=list
-    )  # of texts joined of pieces: start, start of the last piece
+    )  # of texts made of pieces: start, last piece's start
     malformed: int = 0  # lines of a CRI or docker log that are not written as such; kept raw, one text each
 
     @property
