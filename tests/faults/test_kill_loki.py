@@ -34,6 +34,8 @@ TROUBLES = (
     fake_loki.Fault("slow", seconds=0.1),
     fake_loki.Fault("reset"),
     fake_loki.Fault("reset_mid_body"),
+    fake_loki.Fault("drip"),
+    fake_loki.Fault("wrong_length"),
     fake_loki.lost_answer(),
     fake_loki.lost_answer(),
 )

@@ -434,6 +434,20 @@ class TestFaults:
         assert (await push((NOW, "x")))[0] == 204
         assert time.monotonic() - started >= 0.1
 
+    async def test_an_answer_may_drip_without_end(self, push, loki):
+        loki.script(fake_loki.Fault("drip"))
+
+        with pytest.raises((TimeoutError, aiohttp.ClientError)):
+            async with asyncio.timeout(0.2):
+                await push((NOW, "x"))
+
+    async def test_an_answer_may_be_longer_than_it_says(self, push, loki):
+        loki.script(fake_loki.Fault("wrong_length"))
+
+        with pytest.raises(aiohttp.ClientError):
+            await push((NOW, "x"))
+        assert (await push((NOW, "x")))[0] == 204
+
     async def test_it_comes_back_at_the_same_address_with_what_it_had(self, push, loki):
         await push((NOW, "x"))
         url = loki.url

@@ -176,8 +176,10 @@ class TestTroubleOnTheWire:
             (fake_loki.Fault("reset"), "connection"),
             (fake_loki.Fault("reset_mid_body"), "connection"),
             (fake_loki.lost_answer(), "connection"),
+            (fake_loki.Fault("drip"), "timeout"),
+            (fake_loki.Fault("wrong_length"), "connection"),
         ],
-        ids=["hang", "slow", "reset", "half an answer", "lost answer"],
+        ids=["hang", "slow", "reset", "half an answer", "lost answer", "slow loris", "wrong length"],
     )
     async def test_an_answer_that_does_not_come_is_tried_again(self, loki, sink, fault, reason):
         loki.script(fault)

@@ -13,6 +13,7 @@ import re
 import time
 import zlib
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -62,7 +63,7 @@ class Limits:
 class Fault:
     """What goes wrong with one request. `store`: the request is processed all the same."""
 
-    kind: str  # status, hang, reset, reset_mid_body, slow
+    kind: str  # status, hang, reset, reset_mid_body, slow, drip, wrong_length
     status: int = 0
     body: str = ""
     headers: dict[str, str] = field(default_factory=dict)
@@ -312,6 +313,18 @@ class FakeLoki:
             response = web.StreamResponse(status=fault.status or 500, headers={"Content-Length": "1000"})
             await response.prepare(request)
             await response.write(b"half an ans")
+        elif fault.kind == "drip":  # an answer that never stalls and never ends
+            response = web.StreamResponse(status=fault.status or 200, headers={"Content-Length": "100000"})
+            await response.prepare(request)
+            with suppress(ConnectionError):
+                while not self._stopping.is_set():
+                    await response.write(b".")
+                    await asyncio.sleep(0.01)
+        elif fault.kind == "wrong_length" and request.transport is not None:  # more comes than was announced
+            seen.status, seen.answer = fault.status or 503, "busy"
+            request.transport.write(b"HTTP/1.1 %d X\r\nContent-Length: 4\r\n\r\nbusy, and more" % seen.status)
+            request.transport.close()
+            return web.Response(status=500)
         if request.transport is not None:
             request.transport.abort()
         return web.Response(status=500)
