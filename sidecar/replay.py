@@ -53,9 +53,12 @@ class _Report:
     def read(self, record: Record, where: str) -> None:
         self._where[id(record)] = where
 
+    def where(self, record: Record) -> str:
+        return self._where.get(id(record), "?")
+
     def refused(self, record: Record, reason: str, detail: str) -> None:
         self.fates[f"refused: {reason}"] += 1
-        self.show(f"{self._where.get(id(record), '?')}: refused: {reason}: {console.printable(detail, 200)}")
+        self.show(f"{self.where(record)}: refused: {reason}: {console.printable(detail, 200)}")
 
     def broken(self, where: str) -> None:
         self.fates["not a record"] += 1
@@ -104,16 +107,19 @@ async def _replay(files: Sequence[str], config: Config) -> int:
     sent = 0
     loops = [asyncio.ensure_future(each.run()) for each in deliveries]
     try:
-        for records in _batches(files, schema, report):
+        batches = _batches(files, schema, report)
+        for records in batches:
             ack = _Ack(len(deliveries))
             for each in deliveries:
                 await each.put(Batch(records, ack))
-            try:
-                async with asyncio.timeout(config.drain_seconds):
-                    await ack.finished.wait()
-            except TimeoutError:
-                report.fates["not delivered"] += len(records)
-                report.show(f"nothing was taken for drain_seconds: gave up after {sent} records")
+            if not await _finished(ack, deliveries, config.drain_seconds):
+                left = max(each.status().pending_records for each in deliveries)
+                sent += len(records) - left
+                where = report.where(records[0])
+                report.show(
+                    f"{where}: nothing was taken for drain_seconds: gave up among this line and those behind it"
+                )
+                report.fates["not delivered"] += left + sum(map(len, batches))
                 break
             sent += len(records)
             progress.show(sent)
@@ -127,6 +133,20 @@ async def _replay(files: Sequence[str], config: Config) -> int:
     delivered = sent - sum(count for fate, count in report.fates.items() if fate.startswith("refused"))
     _say(delivered, report)
     return 1 if report.fates else 0
+
+
+async def _finished(ack: _Ack, deliveries: Sequence[delivery.Delivery], seconds: float) -> bool:
+    """Wait until a batch is done; give up when for so long nothing of it was."""
+    while True:
+        before = [each.status().pending_records for each in deliveries]
+        try:
+            async with asyncio.timeout(seconds):
+                await ack.finished.wait()
+        except TimeoutError:
+            if before == [each.status().pending_records for each in deliveries]:
+                return False
+        else:
+            return True
 
 
 def _batches(files: Sequence[str], schema: validation.Schema, report: _Report) -> Iterator[list[Record]]:

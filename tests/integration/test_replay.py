@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 
 import orjson
 
-from tests.support.fake_loki import FakeLoki, status
+from tests.support.fake_loki import FakeLoki, Fault, status
 
 
 def _letter(number, **record):
-    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}.{number:03d}Z"
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}.{number:06d}Z"
     whole = {"timestamp": now, "level": "info", "service_name": "shop", "message": f"m{number}"} | record
     return orjson.dumps({"time": now, "reason": "too_old", "record": whole}) + b"\n"
 
@@ -56,10 +56,21 @@ async def test_each_line_that_is_not_delivered_is_told_with_its_place_and_reason
 
 async def test_a_destination_that_takes_nothing_ends_it(tmp_path):
     path = tmp_path / "loki.ndjson"
-    path.write_bytes(_letter(1))
+    path.write_bytes(b"".join(map(_letter, range(1, 2501))))
     async with FakeLoki() as loki:
         loki.script(*[status(503)] * 100)
         code, _, said = await replay(path, sinks__loki__url=loki.url, drain_seconds="300ms")
 
     assert code == 1
-    assert "1 not delivered" in said
+    assert f"{path}:1: nothing was taken" in said
+    assert "0 delivered\n2500 not delivered\n" in said, "those that were not even tried have a fate too"
+
+
+async def test_a_destination_that_takes_little_by_little_is_waited_for(tmp_path):
+    path = tmp_path / "loki.ndjson"
+    path.write_bytes(b"".join(_letter(number, service_name=f"s{number}") for number in range(6)))
+    async with FakeLoki() as loki:
+        loki.script(*[Fault("slow", seconds=0.3)] * 6)
+        code, _, said = await replay(path, sinks__loki__url=loki.url, drain_seconds="800ms")
+
+    assert (code, said) == (0, "6 delivered\n")
