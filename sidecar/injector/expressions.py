@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.injector import cel, names, template, variables, wishes
+from sidecar.injector import cel, grammar, names, template, variables, wishes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,10 @@ def _rules() -> Iterator[str]:
         )
     yield _absent_or("log-path", '!a.split("/").exists(p, p == "." || p == "..")')
     alone = 'a.split(",").filter(q, q.startsWith(p.split("=")[0] + "=")).size() == 1'
-    yield _absent_or("loki-labels", f'a == "" || a.split(",").all(p, !p.startsWith("__") && {alone})')
+    free = f'!p.startsWith("__") && !(p.split("=")[0] in {cel.write(list(grammar.RESERVED_LABELS))})'
+    each = f"p.size() <= {grammar.LOKI_LABEL_SIZE} && {free} && {alone}"
+    few = f'a.split(",").size() <= {grammar.LOKI_LABELS_COUNT}'
+    yield _absent_or("loki-labels", f'a == "" || ({few} && a.split(",").all(p, {each}))')
     yield '(!variables.shared || variables.logPath != "")'
     yield _absent_or("memory-limit", "quantity(a).compareTo(quantity(variables.memoryRequest)) >= 0")
 

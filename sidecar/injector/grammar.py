@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from sidecar.loki import streams
+
 _PORT = (
     "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9][0-9]|6[0-4][0-9][0-9][0-9]|[1-5][0-9][0-9][0-9][0-9]"
     "|[1-9][0-9]?[0-9]?[0-9]?)"
@@ -33,6 +35,9 @@ _BLANK = r"\x00-\x20\x7f-\xa0" + "\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3
 SERVICE_NAME = rf"[^{_BLANK}]([^\x00-\x1f\x7f]{{0,126}}[^{_BLANK}])?"
 QUANTITY = r"[0-9]{1,12}(\.[0-9]{1,3})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?"
 LOKI_LABELS = f"({_LABEL}={_LABEL_VALUE}(,{_LABEL}={_LABEL_VALUE})*)?"
+LOKI_LABELS_COUNT = streams.ROOM
+LOKI_LABEL_SIZE = 1024  # of name and value together: Loki takes names as long
+RESERVED_LABELS = streams.RESERVED
 URL = rf"https?://([A-Za-z0-9._-]+|\[({_IPV6})\])(:{_PORT})?(/[!-~]*)?"
 VERSION = r"v?1\.[0-9]{1,3}(\.[0-9]{1,3})?([-+][0-9A-Za-z.+-]*)?"
 
@@ -64,6 +69,12 @@ def log_path(text: str) -> bool:
 
 
 def loki_labels(text: str) -> bool:
-    """Say whether these are labels `a=b,c=d`, each of them once, none reserved."""
-    names = [pair.partition("=")[0] for pair in text.split(",")] if text else []
-    return matches(LOKI_LABELS, text) and len(names) == len(set(names)) and not any(n.startswith("__") for n in names)
+    """Say whether these are labels `a=b,c=d` that the sidecar takes: few and short, each once, none reserved."""
+    pairs = text.split(",") if text else []
+    names = {pair.partition("=")[0] for pair in pairs}
+    return (
+        matches(LOKI_LABELS, text)
+        and len(names) == len(pairs) <= LOKI_LABELS_COUNT
+        and all(len(pair) <= LOKI_LABEL_SIZE and not pair.startswith("__") for pair in pairs)
+        and names.isdisjoint(RESERVED_LABELS)
+    )

@@ -25,13 +25,8 @@ _REDUCED_VALUE_BYTES = 128
 
 _NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 RESERVED = ("service_name", "schema_valid", "replay", "overflow")  # they tell streams apart: nobody else may set them
-_OWN_LABELS = (
-    *RESERVED,
-    "namespace",
-    "pod",
-    "container",
-    "environment",
-)  # of the rest a user may know better
+_OWN_LABELS = (*RESERVED, "namespace", "pod", "container", "environment")  # of the rest a user may know better
+ROOM = MAX_LABELS + 1 - len(_OWN_LABELS)  # for configured ones
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -108,11 +103,8 @@ def problems(labels: Mapping[str, str]) -> list[str]:
             found.append(f'"{name}": the sidecar sets this label itself')
         elif not value:
             found.append(f'"{name}": an empty value is no label')
-        elif len(value.encode(errors="replace")) > _MAX_VALUE_BYTES:
-            found.append(f'"{name}": a value has at most {_MAX_VALUE_BYTES} bytes')
-    room = MAX_LABELS - len(_OWN_LABELS) + 1
-    if (count := len(labels.keys() - set(_OWN_LABELS))) > room:
-        found.append(f"{count} labels: Loki takes {room} beside the sidecar's own")
+    if (count := len(labels.keys() - set(_OWN_LABELS))) > ROOM:
+        found.append(f"{count} labels: Loki takes {ROOM} beside the sidecar's own")
     return found
 
 
