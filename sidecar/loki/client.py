@@ -91,7 +91,7 @@ class Client:
                         break
                 return Response(
                     response.status,
-                    answer[:_ANSWER_BYTES].decode(errors="replace"),
+                    _without(authorization, answer[:_ANSWER_BYTES].decode(errors="replace")),
                     response.headers.get("Date", ""),
                     response.headers.get("Retry-After", ""),
                     complete=len(answer) < _ANSWER_BYTES,
@@ -147,6 +147,12 @@ class Certificates:
         if self._cert_file:
             context.load_cert_chain(self._cert_file, self._key_file or None)
         return context
+
+
+def _without(authorization: str, text: str) -> str:
+    """Return what was answered without our credentials: a gateway may echo a request, and answers are logged."""
+    _, _, credentials = authorization.partition(" ")
+    return text.replace(credentials, "…") if credentials else text
 
 
 def basic(username: str, password: str) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.errors import SinkRetry
+from sidecar.errors import SinkRefused, SinkRetry
 from sidecar.injector import x509
 from sidecar.loki import client
+from sidecar.options import Secret
 from sidecar.sinks.loki import BatchConfig, Config, Loki
 from tests.contracts.sink_contract import SinkContract
 from tests.support import fake_loki, records
@@ -195,6 +196,44 @@ class TestTroubleOnTheWire:
         with pytest.raises(SinkRetry) as retry:
             await self.send(sink)
         assert retry.value.reason == "connection"
+
+    @pytest.mark.parametrize(
+        "credentials",
+        [
+            {"bearer_token": Secret("s3cret-token")},
+            {"username": "u", "password": Secret("s3cret-token")},
+        ],
+        ids=["bearer", "basic"],
+    )
+    @pytest.mark.parametrize("code", [400, 401, 500])
+    async def test_credentials_that_an_answer_echoes_are_not_repeated(self, loki, credentials, code):
+        sink = Loki(Config(url=loki.url, **credentials), telemetry=records.quiet_telemetry())
+        loki.fault = lambda request: fake_loki.status(code, f"bad: {request.headers['Authorization']}!")
+
+        made = records.records(1)
+        (push,) = sink.encode(made, sink.settle(made))
+
+        with pytest.raises((SinkRetry, SinkRefused)) as failed:
+            await sink.send(push)
+        await sink.close()
+
+        sent = loki.requests[0].headers["Authorization"].split()[1]
+        assert "bad: " in failed.value.detail
+        assert sent not in failed.value.detail
+        assert "s3cret" not in f"{failed.value.detail} {failed.value!r} {sink._client!r}"
+
+    async def test_credentials_of_the_address_are_sent_and_never_told(self, loki):
+        port = loki.url.rsplit(":", 1)[1]
+        sink = Loki(Config(url=f"http://u:s3cret@127.0.0.1:{port}"), telemetry=records.quiet_telemetry())
+        await self.send(sink)
+        assert loki.requests[0].headers["Authorization"] == client.basic("u", "s3cret")
+        await loki.stop()
+
+        with pytest.raises(SinkRetry) as retry:
+            await self.send(sink)
+        await sink.close()
+
+        assert "s3cret" not in f"{retry.value.detail} {retry.value!r}"
 
     async def test_a_large_body_goes_too(self, loki):
         sink = Loki(Config(url=loki.url), telemetry=records.quiet_telemetry())
