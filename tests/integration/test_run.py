@@ -219,6 +219,31 @@ async def test_a_drain_deadline_that_passes_is_exit_code_3():
     assert left["records"] == 2
 
 
+@pytest.mark.parametrize("policy", ["drop", "spool"])
+async def test_a_dead_loki_stops_neither_the_other_sink_nor_the_metrics(tmp_path, policy):
+    """More than the queue or the spool holds: the rest is dropped and counted, and standard output gets every record."""
+    async with FakeLoki() as loki:
+        url = loki.url
+    settings = [
+        f"sinks.loki.url={url}", f"sinks.loki.when_full={policy}", "sinks.loki.spool_max_bytes=512KiB",
+        "sinks.loki.batch.max_wait=10ms", "sinks.stdout.enabled=true", "drain_seconds=200ms", f"state.dir={tmp_path}",
+    ]  # fmt: skip
+    async with Sidecar(settings) as sidecar:
+        sidecar.write(b"".join(b"line %d of %s\n" % (number, b"x" * 500) for number in range(4000)))
+        await sidecar.until("sidecar_sink_records_total", 4000, sink="stdout", outcome="sent")
+        await sidecar.until("sidecar_sink_offered_records_total", 4000, sink="loki")
+        metrics = await sidecar.until("sidecar_sink_records_total", 1, sink="loki", outcome="dropped")
+        assert_balanced(metrics)
+        status, text = await sidecar.get("/health")
+        ready, _ = await sidecar.get("/readyz")
+        sidecar.end_input()
+
+        assert await sidecar.finish() == 3
+
+    assert [record["message"].split()[1] for record in sidecar.records()] == [str(number) for number in range(4000)]
+    assert (status, orjson.loads(text)["status"], ready) == (200, "warn", 200)
+
+
 @pytest.mark.parametrize(
     ("on_invalid", "out", "withheld"),
     [("forward", 2, {}), ("drop", 1, {("dropped_invalid",): 1}), ("quarantine", 1, {("quarantined",): 1})],
