@@ -12,6 +12,7 @@ sidecar's own output.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import stat
@@ -63,15 +64,15 @@ class File(polling.Polling):
 
     async def start(self) -> None:
         """Find what there is. Raises SourceError where the path is the sidecar's own output."""
-        now = self._begin()
+        now = asyncio.get_running_loop().time()
         state = self._state()
         if state is None:
             self._first(now)
-        elif resume.restore(state, self._path, self._succession, self._known, self._telemetry, now):
+        elif await resume.restore(state, self._path, self._succession, self._known, self._telemetry, now):
             self._began = True
             self._restart(now)
         self._began = self._began or state is not None
-        self._discover(now)
+        self._discover(self._begin())
         self._began = True
 
     @property

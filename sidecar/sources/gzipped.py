@@ -108,11 +108,6 @@ async def same_content(descriptor: int, identity: Identity) -> bool:
     return verdict
 
 
-def same_content_at_once(descriptor: int, identity: Identity) -> bool:
-    """Likewise for who cannot wait: at most 2 ms a MiB, and most differ in their first line."""
-    return list(_comparison(descriptor, identity))[-1]
-
-
 def _comparison(descriptor: int, identity: Identity) -> Iterator[bool]:
     """Yield False after every few MiB, and the verdict at the end."""
     if not identity.head_bytes:

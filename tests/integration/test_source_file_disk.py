@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gzip
 import os
 
 import pytest
 
 from tests.support.following import Follower, GlobFollower
 from tests.support.log_writer import LogWriter
+from tests.support.reading import Reader
 
 CONTENT = b"".join(b"line %07d\n" % number for number in range(100_000))
 
@@ -111,3 +113,32 @@ async def test_rule_35_a_disk_that_never_answers_stops_nobody_else(tmp_path, mon
             turns += 1
             await asyncio.sleep(0)
         assert turns > 10
+
+
+async def test_rule_35_an_archive_is_inflated_in_turns_to_be_known_again(tmp_path):
+    """24 MiB, read in an earlier life and compressed while down: to prove that takes some 50 ms."""
+    path = tmp_path / "app.log"
+    follower = Follower(path)
+    with LogWriter(path) as writer:
+        written = b"".join(b"line %0250d\n" % number for number in range(96_000))
+        path.write_bytes(written)
+        async with follower.following() as reader:
+            while reader.source.unread():
+                await reader.once()
+            saved = follower.saved(reader)
+        rotated = writer.rotate("-20260703")
+        compressed = rotated.with_name(rotated.name + ".gz")
+        compressed.write_bytes(gzip.compress(rotated.read_bytes(), 1))
+        rotated.unlink()
+        expected = writer.lines("new")
+    source = follower.source(saved)
+    starting = asyncio.ensure_future(source.start())
+    turns = 0
+    while not starting.done():
+        turns += 1
+        await asyncio.sleep(0)
+    await Reader(source).expect(expected)
+    await source.close()
+
+    assert turns > len(written) // (4 << 20)
+    assert follower.lost == follower.gaps == {}
