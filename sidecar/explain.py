@@ -115,10 +115,15 @@ class Explainer:
             method, path = self._label(key)
             labels = f'{{method="{method}",path="{path}"'
             code = f'status="{key[3]}"'
-            if group.durations or group.unmeasured > 0:
-                yield f"  {paint('dim', 'metrics')} http_requests_total{labels},{code}}} +1"
-            for duration in group.durations:
-                yield f"  {paint('dim', '       ')} http_request_duration_ms{labels}}} observe {duration:g}"
+            requests = len(group.durations) + group.unmeasured + sum(weight for *_, weight in group.weighted)
+            if requests > 0:
+                yield f"  {paint('dim', 'metrics')} http_requests_total{labels},{code}}} +{requests}"
+            weighted = [(ms, f" × {weight}") for ms, _, weight in group.weighted]
+            for duration, times in [(ms, "") for ms in group.durations] + weighted:
+                if reason := self._requests.refusal(key[3], duration):
+                    yield f"  {paint('dim', '       ')} duration not observed: {reason.replace('_', ' ')}"
+                    continue
+                yield f"  {paint('dim', '       ')} http_request_duration_ms{labels}}} observe {duration:g}{times}"
         if result.deduplicated:
             yield f"  {paint('dim', 'metrics')} none: another line of the same request has been counted"
         for reason in result.rejected:

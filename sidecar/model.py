@@ -66,9 +66,7 @@ class Lines:
     joined: int = 0  # physical lines that became part of another text
     blank: int = 0  # physical lines with nothing but white space, left out of `texts`
     lost_bytes: int = 0  # cut from truncated lines
-    spans: list[tuple[int, int]] = field(
-        default_factory=list
-    )  # of texts made of pieces: start, last piece's start
+    spans: list[tuple[int, int]] = field(default_factory=list)  # of texts made of pieces: start, last piece's start
     malformed: int = 0  # lines of a CRI or docker log that are not written as such; kept raw, one text each
 
     @property
@@ -107,6 +105,8 @@ class RequestGroup:
     durations: list[float] = field(default_factory=list)  # milliseconds, finite, 0 ≤ d ≤ 24 h
     trace_ids: list[str] = field(default_factory=list)  # parallel to durations; "" where there is none
     unmeasured: int = 0  # requests whose duration could not be used: counted, not observed
+    weighted: list[tuple[float, str, int]] = field(default_factory=list)  # (ms, trace id, requests it stands for)
+    times_ns: list[int] = field(default_factory=list, compare=False)  # of lines of live batches, to suspect sampling
 
 
 class Ack(Protocol):

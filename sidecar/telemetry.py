@@ -30,7 +30,15 @@ LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
 OUTCOMES = tuple(Outcome)
 WITHHELD = ("dropped_invalid", "quarantined")
 SKIPPED = ("blank",)
-REJECTED = ("ambiguous_unit", "negative", "not_finite", "not_a_number", "too_long")
+REJECTED = (
+    "ambiguous_unit",
+    "bad_weight",
+    "connection_lifetime",
+    "negative",
+    "not_finite",
+    "not_a_number",
+    "too_long",
+)
 OVERFLOWED = ("path", "method", "series", "stream")
 LOST = (
     "line_too_long",
@@ -191,6 +199,10 @@ class Telemetry:
         self._series = gauge("sidecar_request_series", "Label sets of the request metrics.")
         self._last_observation = gauge(
             "sidecar_request_last_observation_timestamp_seconds", "When a request was last counted; 0 before the first."
+        )
+        self._sampled = gauge(
+            "sidecar_sampling_suspected_paths",
+            "Paths whose lines look as if the application's logger left most of them out.",
         )
         self._scrape = gauge("sidecar_scrape_duration_seconds", "How long the last scrape took to write.")
         self._collector_errors = counter(
@@ -400,6 +412,21 @@ class Telemetry:
     def requests_observed(self, count: int, at: float) -> None:
         self._observed.inc(count)
         self._last_observation.set(at)
+
+    def sampled_paths(self, count: int) -> None:
+        self._sampled.set(count)
+
+    def sampling_suspected(self, path: str) -> None:
+        """Take the label of a path, never a path as logged."""
+        self.log.limited(
+            "warn",
+            "sampling_suspected",
+            path,
+            f"the lines of {path} look sampled by the application's logger: after 100 a second only every 100th is "
+            "logged, and its requests are counted too low; switch sampling off (zap: config.Sampling = nil), or log "
+            "sample_weight",
+            path=path,
+        )
 
     def request_series(self, count: int) -> None:
         self._series.set(count)

@@ -17,17 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar import options, routes
 from sidecar.errors import StateError
-from sidecar.metrics import series, sketch
+from sidecar.metrics import sampling, series, sketch
 from sidecar.options import Duration, option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from sidecar import telemetry as telemetry_module
     from sidecar.model import RequestGroup, RequestKey
 
 _VERSION = 1  # of what `snapshot` returns
 _RESERVE = 2  # declared routes have this many times the places that guessed paths compete for
+_SWITCHING_PROTOCOLS = 101  # what was logged is how long the connection lasted
+_LIFETIME = "connection_lifetime"
 _MOST_PLACED = 4096  # remembered keys
 _LONGEST_PLACED = 512
 
@@ -53,6 +55,13 @@ class Config:
     )
     max_series: int = option(
         400, "Most label sets of the request metrics, with the same reserve for known routes.", minimum=1
+    )
+    max_duration: Duration = option(
+        Duration(series.LONGEST_SECONDS),
+        "Of a request that took longer the duration is left out: WebSockets and event streams log how long connections "
+        "last, which status 101 alone tells (always left out); Gin logs most with 200. `60s` suits many services.",
+        minimum=1,
+        maximum=series.LONGEST_SECONDS,
     )
     app_url: str = option("", "The application's own /metrics, merged into /metrics/merged.")
 
@@ -87,6 +96,8 @@ class Requests:
         # Slices are numbered from the epoch, so that a restart goes on in the same slice; what happens to the
         # wall clock after this line changes nothing.
         self._offset = wall() - clock()
+        self._longest = config.max_duration
+        self._sampling = sampling.Watch()
         self._max_paths = config.max_paths
         self._max_series = config.max_series
         self._all: dict[tuple[str, str], series.Series] = {}
@@ -114,30 +125,62 @@ class Requests:
             self._places.clear()
             self._table_version = self._table.version
         number, keep, bounds, now = self._number(), self._keep, self.bounds, self._wall()
-        places, changed = self._places, self._changed
+        places, changed, longest = self._places, self._changed, self._longest
         overflows: dict[str, int] = {}
-        refused: list[float] = []
+        rejected: dict[str, int] = {}
         observed = 0
         for key, group in groups.items():
             one, status, replaced = places.get(key) or self._place(key)
             durations = group.durations
             measured = len(durations)
-            if measured:
-                refused += one.observe(durations, group.trace_ids, number, keep, bounds, now)
-                observed += measured
+            if key[3] == _SWITCHING_PROTOCOLS:
+                measured += sum(weight for *_, weight in group.weighted)
+                _add(rejected, _LIFETIME, measured)
+            else:
+                if durations:
+                    for value in one.observe(durations, group.trace_ids, number, keep, bounds, now, longest):
+                        _add(rejected, _reason(value), 1)
+                if group.weighted:
+                    measured += sum(weight for *_, weight in group.weighted)
+                    for value, weight in one.observe_weighted(group.weighted, number, keep, bounds, now, longest):
+                        _add(rejected, _reason(value), weight)
+            observed += measured
             # `unmeasured` takes back what a batch before counted while its unit was unknown: then this is 0.
             requests = measured + group.unmeasured
             if requests and not one.add_status(status, requests):
-                overflows["series"] = overflows.get("series", 0) + requests
+                _add(overflows, "series", requests)
             for label in replaced:
-                overflows[label] = overflows.get(label, 0) + requests
+                _add(overflows, label, requests)
             changed.add(one)
         self.revision += 1
         for label, count in overflows.items():
             self.telemetry.label_overflowed(label, count)
-        for reason, count in _reasons(refused).items():
+        for reason, count in rejected.items():
             self.telemetry.observations_rejected(reason, count)
-        self.telemetry.requests_observed(observed - len(refused), now)
+        self.telemetry.requests_observed(observed - sum(rejected.values()), now)
+        self._watch(groups)
+
+    def refusal(self, status: int, ms: float) -> str:
+        """Say why a duration is not observed, "" where it is."""
+        if status == _SWITCHING_PROTOCOLS:
+            return _LIFETIME
+        return "" if 0 <= ms / 1000 <= self._longest else _reason(ms)
+
+    def _watch(self, groups: Mapping[RequestKey, RequestGroup]) -> None:
+        """Look at when the lines of each path were logged: whether somebody left some out."""
+        times: dict[str, list[int]] = {}
+        named: dict[str, RequestKey] = {}
+        for key, group in groups.items():
+            if group.times_ns:
+                path = key[1] or key[2]
+                times.setdefault(path, []).extend(group.times_ns)
+                named[path] = key
+        if not times:
+            return
+        fresh = self._sampling.see(times)
+        for path in fresh:
+            self.telemetry.sampling_suspected(self._table.label(*named[path])[1])
+        self.telemetry.sampled_paths(self._sampling.suspected)
 
     def all(self) -> list[series.Series]:
         """Return every series in a stable order: by path, then by method."""
@@ -268,9 +311,13 @@ def _name(one: series.Series) -> str:
     return f"{one.method} {one.path}"  # no method holds a space
 
 
-def _reasons(refused: Iterable[float]) -> dict[str, int]:
-    reasons: dict[str, int] = {}
-    for value in refused:
-        reason = "not_finite" if not isfinite(value) else "negative" if value < 0 else "too_long"
-        reasons[reason] = reasons.get(reason, 0) + 1
-    return reasons
+def _add(counts: dict[str, int], name: str, count: int) -> None:
+    counts[name] = counts.get(name, 0) + count
+
+
+def _reason(ms: float) -> str:
+    if not isfinite(ms):
+        return "not_finite"
+    if ms < 0:
+        return "negative"
+    return "too_long" if ms / 1000 > series.LONGEST_SECONDS else _LIFETIME

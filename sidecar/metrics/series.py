@@ -87,6 +87,7 @@ class Series:
         keep: int,
         bounds: Sequence[float],
         now: float,
+        longest: float = LONGEST_SECONDS,
     ) -> tuple[float, ...]:
         """Take milliseconds into slice `number`; return those that are no durations, which are left out.
 
@@ -107,7 +108,7 @@ class Series:
             raise ValueError(f"{len(durations)} durations with {len(trace_ids)} trace ids")
         for value, trace_id in zip(durations, trace_ids):  # noqa: B905  see above
             seconds = value / 1000
-            if _ZERO < seconds <= LONGEST_SECONDS:
+            if _ZERO < seconds <= longest:
                 # Off by one bucket only within an ulp of a boundary that is no power of two; frexp costs twice.
                 bucket = ceil(log2(seconds) * _PER_DOUBLING)
                 counts[bucket] = counts.get(bucket, 0) + 1
@@ -130,6 +131,34 @@ class Series:
         current.n += taken
         self.count += taken
         self._quantiles = None
+        return refused
+
+    def observe_weighted(
+        self,
+        weighted: Sequence[tuple[float, str, int]],
+        number: int,
+        keep: int,
+        bounds: Sequence[float],
+        now: float,
+        longest: float = LONGEST_SECONDS,
+    ) -> list[tuple[float, int]]:
+        """Take (milliseconds, trace id, how many requests); return the (milliseconds, how many) that were left out."""
+        refused = []
+        for value, trace_id, weight in weighted:
+            if self.observe((value,), (trace_id,), number, keep, bounds, now, longest):
+                refused.append((value, weight))
+                continue
+            # One of them is in by now; the others are in the same buckets.
+            others, seconds, current = weight - 1, value / 1000, self._current
+            if seconds > _ZERO:
+                bucket = ceil(log2(seconds) * _PER_DOUBLING)
+                current.counts[bucket] += others
+            else:
+                current.zeros += others
+            self.cells[bisect_left(bounds, seconds)] += others
+            self.sum_ms += value * others
+            current.n += others
+            self.count += others
         return refused
 
     def add_status(self, status: str, count: int) -> bool:

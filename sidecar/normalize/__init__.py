@@ -163,7 +163,7 @@ class Normalizer:
         plan.sensitive = tuple(key for key in keys if self._redactor.sensitive(key))
         plan.verdict = self._schema.verdict_for(keys)
         plan.violations = self._schema.violations_for(keys)
-        if plan.verdict is None or plan.sensitive or not self._schema.canonical:
+        if plan.verdict is None or plan.sensitive or plan.weights or not self._schema.canonical:
             return
         counts = all(key in keys for key in _REQUEST_KEYS)
         if counts or not all(name in plan.candidates for name in _REQUEST_KEYS):

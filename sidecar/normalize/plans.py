@@ -29,6 +29,7 @@ _Value = TypeVar("_Value")
 _MOST_SHAPES = 256
 _DEEPEST = 3
 _MOST_LEAVES = 200
+_WEIGHTS = {"sampleweight": 0, "sampled": 1}
 
 
 @dataclass(slots=True)
@@ -74,6 +75,7 @@ class Plan:
     times: list[Candidate] = field(default_factory=list)
     durations: list[Candidate] = field(default_factory=list)
     others: list[tuple[str, list[Candidate]]] = field(default_factory=list)  # every field but those two
+    weights: tuple[Candidate, ...] = ()  # where it stands how many requests a line stands for
     order: tuple[str, ...] = ()  # the canonical fields that a record of this shape may have, as it writes them
 
     def __post_init__(self) -> None:
@@ -124,7 +126,7 @@ class Plans:
     def _make(self, value: Fields, form: Format) -> Plan:
         self.misses += 1
         leaves = list(_leaves(form.prepare(value) if form.prepare else value, ()))[:_MOST_LEAVES]
-        plan = Plan(form, _candidates(leaves, form), _hinted(leaves))
+        plan = Plan(form, _candidates(leaves, form), _hinted(leaves), weights=_weights(leaves))
         self._finish(plan, tuple(value))
         return plan
 
@@ -197,6 +199,17 @@ def _candidates(leaves: list[tuple[Path, object]], form: Format) -> dict[str, li
             alias_of = {path: alias for alias, path in reversed(found)}
             candidates[name] = [_candidate(name, alias_of[path], path) for path in unique]
     return candidates
+
+
+def _weights(leaves: list[tuple[Path, object]]) -> tuple[Candidate, ...]:
+    """Find the weight that whoever sampled a line gave it; the field that says no more than "sampled" comes last."""
+    found = [
+        (rank, len(path), path)
+        for path, _ in leaves
+        if (rank := _WEIGHTS.get(fields.bare(path[-1]))) is not None
+        and all(fields.bare(key) in fields.CONTAINERS for key in path[:-1])
+    ]
+    return tuple(Candidate(path, fields.text) for *_, path in sorted(found))
 
 
 def _distance(path: Path) -> tuple[int, int]:

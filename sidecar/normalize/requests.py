@@ -2,7 +2,9 @@
 
 A line counts as one request when it has a method, a status 100–599 and a duration, and its format or a key says
 that a server wrote it: clients' and jobs' lines have durations too. A duration whose unit is still open is held until
-the service's numbers tell it; the request counts at once, the duration when it is known, or as rejected.
+the service's numbers tell it; the request counts at once, the duration when it is known, or as rejected. A line with
+`sample_weight` (or a number as `sampled`) stands for that many requests; where that is no whole number from 1 on, the
+request counts once and its duration is rejected.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sidecar import units
+from sidecar.formats import fields
 from sidecar.model import RequestGroup, RequestKey
 from sidecar.normalize import duplicates
 from sidecar.units import Reading, Sticky, Unit
@@ -36,12 +39,28 @@ if TYPE_CHECKING:
 _MOST_SAVED = 256
 _METHODS = re.compile(r"[A-Za-z][A-Za-z-]{2,19}")
 _MOST_HELD = 1000
+_MOST_WEIGHT = 1_000_000
+LIVE_LINES = 512  # a batch of more is a backlog, or a service too busy to look at when each request was logged
 _ABSORBED = 64
 
 
 @lru_cache(maxsize=64)
 def _is_method(text: str) -> bool:
     return _METHODS.fullmatch(text) is not None
+
+
+def _weight(plan: plans.Plan, source: Fields) -> int | None:
+    """Return how many requests a line stands for; None where it says something else than a number of requests."""
+    for candidate in plan.weights:
+        value = candidate.find(source)
+        # `sampled: true` says that the line was chosen, not out of how many
+        if value is None or (isinstance(value, bool) and fields.bare(candidate.path[-1]) == "sampled"):
+            continue
+        number = units.number(value) if isinstance(value, str) else value
+        if isinstance(number, bool) or not isinstance(number, int | float) or not 1 <= number <= _MOST_WEIGHT:
+            return None
+        return int(number) if number == int(number) else None
+    return 1
 
 
 @dataclass(slots=True)
@@ -62,6 +81,7 @@ class _Held:
     key: RequestKey
     value: int
     trace_id: str
+    weight: int = 1
 
 
 class Requests:
@@ -199,23 +219,33 @@ class Requests:
             group = out.requests[key] = RequestGroup()
         trace_id = str(got.get("trace_id", ""))
         reading = access.reading
+        weight = _weight(plan, source) if plan.weights else 1
+        if weight is None:
+            group.unmeasured += 1
+            out.rejected["bad_weight"] += 1
+            return
         if reading.ms is not None:
-            group.durations.append(reading.ms)
-            group.trace_ids.append(trace_id)
+            if weight == 1:
+                group.durations.append(reading.ms)
+                group.trace_ids.append(trace_id)
+                if not plan.weights:
+                    group.times_ns.append(time_ns)
+            else:
+                group.weighted.append((reading.ms, trace_id, weight))
             self._release(form.name, str(got["service_name"]), out)
         else:
-            group.unmeasured += 1
+            group.unmeasured += weight
             if access.open_value is not None:
-                self._hold((str(got["service_name"]), form.name), _Held(key, access.open_value, trace_id), out)
+                self._hold((str(got["service_name"]), form.name), _Held(key, access.open_value, trace_id, weight), out)
             else:
-                out.rejected[reading.rejected or "ambiguous_unit"] += 1
+                out.rejected[reading.rejected or "ambiguous_unit"] += weight
 
     # durations whose unit is open
 
     def _hold(self, name: tuple[str, str], held: _Held, out: Sums) -> None:
         waiting = self._held.setdefault(name, [])
         if len(waiting) >= _MOST_HELD:
-            out.rejected["ambiguous_unit"] += 1
+            out.rejected["ambiguous_unit"] += held.weight
         else:
             waiting.append(held)
 
@@ -230,17 +260,20 @@ class Requests:
         for held in self._held.pop(name):
             reading = units.read(held.value, sticky.unit)
             if reading is None or reading.ms is None:
-                out.rejected[reading.rejected if reading else "not_a_number"] += 1
+                out.rejected[reading.rejected if reading else "not_a_number"] += held.weight
                 continue
             group = out.requests.setdefault(held.key, RequestGroup())
-            group.durations.append(reading.ms)
-            group.trace_ids.append(held.trace_id)
-            group.unmeasured -= 1
+            if held.weight == 1:
+                group.durations.append(reading.ms)
+                group.trace_ids.append(held.trace_id)
+            else:
+                group.weighted.append((reading.ms, held.trace_id, held.weight))
+            group.unmeasured -= held.weight
 
     def give_up(self, rejected: Counter[str]) -> None:
         """Count what is still held as rejected: nothing told its unit. Its requests are counted already."""
         for waiting in self._held.values():
-            rejected["ambiguous_unit"] += len(waiting)
+            rejected["ambiguous_unit"] += sum(held.weight for held in waiting)
         self._held.clear()
 
     # what the next process goes on with
@@ -255,7 +288,7 @@ class Requests:
         return {
             "sticky": [[*name, *sticky.save()] for name, sticky in list(self._sticky.items())[-_MOST_SAVED:]],
             "held": [
-                [*name, [[*one.key, one.value, one.trace_id] for one in waiting]]
+                [*name, [[*one.key, one.value, one.trace_id, one.weight] for one in waiting]]
                 for name, waiting in list(self._held.items())[-_MOST_SAVED:]
                 if waiting
             ],
@@ -269,8 +302,8 @@ class Requests:
         self._sticky = {(str(service), str(form)): Sticky.load(state) for service, form, *state in saved["sticky"]}
         self._held = {
             (str(service), str(form)): [
-                _Held((str(method), str(route), str(path), int(status)), int(value), str(trace_id))
-                for method, route, path, status, value, trace_id in waiting
+                _Held((str(method), str(route), str(path), int(status)), int(value), str(trace_id), *map(int, weight))
+                for method, route, path, status, value, trace_id, *weight in waiting  # no weight: saved by an older one
             ]
             for service, form, waiting in saved["held"]
         }
@@ -316,6 +349,9 @@ class Requests:
                 add_duration, add_trace_id = adders[key] = group.durations.append, group.trace_ids.append
             add_duration(ms)
             add_trace_id(trace_id)
+        if len(methods) <= LIVE_LINES:
+            for method, route, path, status, time_ns in zip(methods, routes, paths, statuses, columns[""], strict=True):
+                out.requests[method, route, "" if route else path, status].times_ns.append(time_ns)
 
     def _observe_rows(self, form: str, columns: dict[str, Sequence[Any]], trace_ids: Sequence[str], out: Sums) -> None:
         """Count row by row: a duration is out of range, or the service logs requests in several formats."""

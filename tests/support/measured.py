@@ -63,10 +63,16 @@ class Measured:
         status: int = 200,
         trace_ids: Iterable[str] | None = None,
         unmeasured: int = 0,
+        weighted: Iterable[tuple[float, str, int]] = (),
+        times_ns: Iterable[int] = (),
     ) -> None:
         """Observe one group as the normalizer gives it: the path only where there is no route."""
         group = RequestGroup(
-            list(durations), list(trace_ids) if trace_ids is not None else [""] * len(durations), unmeasured
+            list(durations),
+            list(trace_ids) if trace_ids is not None else [""] * len(durations),
+            unmeasured,
+            list(weighted),
+            list(times_ns),
         )
         self.requests.observe({(method, route, "" if route else path, status): group})
 

@@ -13,7 +13,7 @@ from sidecar import routes
 from sidecar.errors import StateError
 from sidecar.metrics import durations, series
 from sidecar.model import RequestGroup
-from tests.support.measured import EPOCH, Clock, Measured, nearest_rank
+from tests.support.measured import EPOCH, TRACE_ID, Clock, Measured, nearest_rank
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
 WINDOW = 600.0
@@ -640,3 +640,63 @@ def test_quantiles_and_buckets_are_taken_in_order_and_once() -> None:
     requests = durations.Requests(config, table, measured.telemetry)
 
     assert (requests.quantiles, requests.bounds) == ((0.5, 0.99), (0.1, 1.0))
+
+
+# what is counted honestly: weights and lifetimes of connections
+
+
+def test_a_line_that_stands_for_many_requests_weighs_as_many_everywhere() -> None:
+    weighted, spelled_out = Measured(), Measured()
+
+    weighted.observe(5.0, weighted=[(12.5, TRACE_ID, 100), (0.0, "", 7), (3000.0, "", 2)])
+    spelled_out.observe(5.0, *[12.5] * 100, *[0.0] * 7, *[3000.0] * 2)
+
+    assert weighted.samples() == spelled_out.samples()
+    assert weighted.sample("http_requests_total", method="GET", path="/orders", status="200") == 110
+    assert weighted.own("sidecar_request_observations_total") == 110
+    (one,), (other,) = weighted.requests.all(), spelled_out.requests.all()
+    assert one.native() == other.native()
+    assert one.save() == other.save()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_weighted_counts_survive_a_restart_exactly(whole: bool) -> None:
+    before = Measured()
+    before.observe(weighted=[(12.5, TRACE_ID, 99)])
+    saved = before.requests.snapshot() if whole else before.requests.changed()
+
+    after = Measured()
+    after.requests.restore(json.loads(json.dumps(saved)))
+    after.observe(weighted=[(12.5, TRACE_ID, 1)])
+
+    assert after.sample("http_requests_total", method="GET", path="/orders", status="200") == 100
+    assert after.sample("http_request_duration_ms_count", method="GET", path="/orders") == 100
+    assert after.sample("http_request_duration_ms_sum", method="GET", path="/orders") == 1250
+
+
+def test_a_connections_lifetime_is_counted_and_not_observed() -> None:
+    measured = Measured(max_duration=60.0)
+
+    measured.observe(59_999.0, 60_000.0, 60_001.0, 90_000_000.0, weighted=[(70_000.0, "", 10)])
+    measured.observe(5.0, weighted=[(6.0, "", 3)], path="/ws", status=101)
+
+    assert measured.sample("http_requests_total", method="GET", path="/orders", status="200") == 14
+    assert measured.sample("http_requests_total", method="GET", path="/ws", status="101") == 4
+    assert measured.sample("http_request_duration_ms_count", method="GET", path="/orders") == 2
+    assert measured.sample("http_request_duration_ms_count", method="GET", path="/ws") == 0
+    assert measured.own("sidecar_request_observations_rejected_total", reason="connection_lifetime") == 11 + 4
+    assert measured.own("sidecar_request_observations_rejected_total", reason="too_long") == 1
+    assert measured.own("sidecar_request_observations_total") == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "ms", "reason"),
+    [(200, 60_000.0, ""), (200, 60_001.0, "connection_lifetime"), (101, 1.0, "connection_lifetime"), (200, 0.0, "")],
+)
+def test_refusal_says_what_observe_does(status: int, ms: float, reason: str) -> None:
+    measured = Measured(max_duration=60.0)
+
+    measured.observe(ms, status=status)
+
+    assert measured.requests.refusal(status, ms) == reason
+    assert measured.own("sidecar_request_observations_total") == (0 if reason else 1)

@@ -322,3 +322,70 @@ def test_a_users_schema_judges_what_lines_become(tmp_path):
     assert one({"level": "X", "tenant": 1}, using)[0].outcome is Outcome.VALID
     assert one({"severity": "INFO", "tenant": 1}, using)[0].outcome is Outcome.NORMALIZED
     assert one({"severity": "INFO"}, using)[0].violations == (("tenant", "required"),)
+
+
+# how many requests a line stands for
+
+ZAP = {"level": "info", "ts": 1700000000.5, "msg": "/p", "status": 200, "method": "GET", "path": "/p", "ip": "::1"}
+
+
+@pytest.mark.parametrize("base", [ACCESS, ZAP | {"latency": 0.0125}], ids=["valid", "zap"])
+@pytest.mark.parametrize("name", ["sample_weight", "sampleWeight", "sampled"])
+@pytest.mark.parametrize(
+    ("weight", "count"), [(1, 1), (100, 100), ("100", 100), (2.0, 2), (None, 1), (1_000_000, 1_000_000)]
+)
+@pytest.mark.parametrize("lines", [1, 50])
+def test_a_line_with_a_weight_stands_for_that_many_requests(base, name, weight, count, lines):
+    result = golden.normalizer().normalize(Lines([orjson.dumps(base | {name: weight})] * lines))
+
+    (group,) = result.requests.values()
+    trace_id = base.get("trace_id", "")
+    if count == 1:
+        assert group == RequestGroup([12.5] * lines, [trace_id] * lines)
+    else:
+        assert group == RequestGroup(weighted=[(12.5, trace_id, count)] * lines)
+    assert result.rejected == {}
+
+
+@pytest.mark.parametrize("weight", [0, -1, 1.5, True, False, "many", "1.5", [], {}, 1_000_001, 1e300])
+def test_a_weight_that_is_no_number_of_requests_is_rejected_and_counted(weight):
+    result = golden.normalizer().normalize(Lines([orjson.dumps(ACCESS | {"sample_weight": weight})]))
+
+    assert result.requests["GET", "/orders/:id", "", 200] == RequestGroup(unmeasured=1)
+    assert result.rejected == {"bad_weight": 1}
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_that_a_line_was_sampled_says_nothing_of_its_weight(sampled):
+    result = golden.normalizer().normalize(Lines([orjson.dumps(ACCESS | {"sampled": sampled})]))
+
+    assert result.requests["GET", "/orders/:id", "", 200] == RequestGroup([12.5], [TRACE])
+
+
+def test_a_weight_is_taken_before_what_says_only_that_the_line_was_sampled():
+    line = ACCESS | {"sampled": 3, "sample_weight": 10}
+
+    assert one(line)[2].requests["GET", "/orders/:id", "", 200].weighted == [(12.5, TRACE, 10)]
+
+
+def test_a_line_with_a_weight_keeps_its_bytes_and_its_outcome():
+    line = ACCESS | {"sample_weight": 10}
+
+    record, _, result = one(line)
+
+    assert record.outcome is Outcome.VALID
+    assert record.line == orjson.dumps(line)
+    assert result.outcomes == {Outcome.VALID: 1}
+
+
+@pytest.mark.parametrize("count", [1, 50, 512])
+def test_lines_of_a_live_batch_say_when_they_were_logged(count):
+    result = golden.normalizer().normalize(Lines([orjson.dumps(ACCESS)] * count))
+
+    assert result.requests["GET", "/orders/:id", "", 200].times_ns == [1791277503_500_000_000] * count
+
+
+def test_lines_of_a_backlog_do_not():
+    result = golden.normalizer().normalize(Lines([orjson.dumps(ACCESS)] * 513))
+
+    assert result.requests["GET", "/orders/:id", "", 200].times_ns == []
