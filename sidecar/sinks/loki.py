@@ -4,7 +4,9 @@ Promise: one stream per request, in ascending order of time, encoded once. What 
 sent again; what it refused is sent in the form it would take where there is one (divided, in a stream of its own, with
 shorter lines, fewer labels, no metadata), and refused record by record, in Loki's own words, where there is none.
 Refused: gating on /ready (the push is the probe), any compression but gzip, and more than one stream in a request,
-because a 204 would hide that one of them was rejected.
+because a 204 would hide that one of them was rejected; and the header `X-Loki-Backfill-Shard`, by which newer servers
+take what is older than a week: older ones ignore it, it adds labels that nobody asked for, and dead letters that
+`sidecar replay` sends once the limit was raised lose nothing either.
 """
 
 from __future__ import annotations
