@@ -98,6 +98,7 @@ class Requests:
         self._offset = wall() - clock()
         self._longest = config.max_duration
         self._sampling = sampling.Watch()
+        self._second, self._observed, self._last = 0, 0, 0  # of the monotonic clock: requests in it, in the one before
         self._max_paths = config.max_paths
         self._max_series = config.max_series
         self._all: dict[tuple[str, str], series.Series] = {}
@@ -135,19 +136,27 @@ class Requests:
             measured = len(durations)
             if key[3] == _SWITCHING_PROTOCOLS:
                 measured += sum(weight for *_, weight in group.weighted)
-                _add(rejected, _LIFETIME, measured)
+                if measured:
+                    _add(rejected, _LIFETIME, measured)
             else:
-                if durations:
+                if measured == 1:
+                    value = durations[0]
+                    if not one.observe_one(value, group.trace_ids[0], 1, number, keep, bounds, now, longest):
+                        _add(rejected, _reason(value), 1)
+                elif measured:
                     for value in one.observe(durations, group.trace_ids, number, keep, bounds, now, longest):
                         _add(rejected, _reason(value), 1)
                 if group.weighted:
                     measured += sum(weight for *_, weight in group.weighted)
-                    for value, weight in one.observe_weighted(group.weighted, number, keep, bounds, now, longest):
-                        _add(rejected, _reason(value), weight)
+                    for value, trace_id, weight in group.weighted:
+                        if not one.observe_one(value, trace_id, weight, number, keep, bounds, now, longest):
+                            _add(rejected, _reason(value), weight)
             observed += measured
             # `unmeasured` takes back what a batch before counted while its unit was unknown: then this is 0.
             requests = measured + group.unmeasured
-            if requests and not one.add_status(status, requests):
+            if status in one.statuses:  # as add_status has it; the call costs a third of an observation
+                one.statuses[status] += requests
+            elif requests and not one.add_status(status, requests):
                 _add(overflows, "series", requests)
             for label in replaced:
                 _add(overflows, label, requests)
@@ -158,13 +167,23 @@ class Requests:
         for reason, count in rejected.items():
             self.telemetry.observations_rejected(reason, count)
         self.telemetry.requests_observed(observed - sum(rejected.values()), now)
-        self._watch(groups)
+        if self._busy(observed):
+            self._watch(groups)
 
     def refusal(self, status: int, ms: float) -> str:
         """Say why a duration is not observed, "" where it is."""
         if status == _SWITCHING_PROTOCOLS:
             return _LIFETIME
         return "" if 0 <= ms / 1000 <= self._longest else _reason(ms)
+
+    def _busy(self, observed: int) -> bool:
+        """Say whether any path may have reached what samplers let through: a quiet service need not be watched."""
+        second = int(self._clock())
+        if second != self._second:
+            self._last = self._observed if second == self._second + 1 else 0
+            self._second, self._observed = second, 0
+        self._observed += observed
+        return self._observed >= sampling.FIRST or self._last >= sampling.FIRST
 
     def _watch(self, groups: Mapping[RequestKey, RequestGroup]) -> None:
         """Look at when the lines of each path were logged: whether somebody left some out."""
@@ -173,8 +192,11 @@ class Requests:
         for key, group in groups.items():
             if group.times_ns:
                 path = key[1] or key[2]
-                times.setdefault(path, []).extend(group.times_ns)
-                named[path] = key
+                if path in times:
+                    times[path] = sorted(times[path] + group.times_ns)
+                else:
+                    times[path] = group.times_ns
+                    named[path] = key
         if not times:
             return
         fresh = self._sampling.see(times)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_FIRST = 100  # of a second, all logged
+FIRST = 100  # of a second, all logged
 _THEREAFTER = 100  # of the others one in so many
 _SECOND_NS = 1_000_000_000
 _LATEST_KNEE_NS = 800_000_000  # when a second's 100th line must have come, so that anything is left out
@@ -51,9 +51,9 @@ class _Path:
                 self._synchronize(time_ns)
             elif time_ns < self._began + _SECOND_NS:
                 self._count += 1
-                if self._count == _FIRST:
+                if self._count == FIRST:
                     self._knee, self._late = time_ns, 0
-                elif self._count > _FIRST and time_ns - self._knee > self._began + _SECOND_NS - time_ns:
+                elif self._count > FIRST and time_ns - self._knee > self._began + _SECOND_NS - time_ns:
                     self._late += 1
             elif self._holds():
                 self._began, self._count = time_ns, 1
@@ -74,8 +74,8 @@ class _Path:
 
     def _holds(self) -> bool:
         """Look at a second that is over; say whether the next one may be cut where this one ends."""
-        if self._count < _FIRST:
-            if self._count < _FIRST // 2 and self._before:
+        if self._count < FIRST:
+            if self._count < FIRST // 2 and self._before:
                 self._before = 0  # what was in a row is interrupted; nothing speaks against it
             return True
         if self._looks_sampled():
@@ -94,9 +94,9 @@ class _Path:
         if not 0 < lasted <= _LATEST_KNEE_NS:
             return False
         # what the rate of the first 100 says of the rest of the second, of which every 100th line is left
-        rest = (_FIRST - 1) / lasted * (_SECOND_NS - lasted)
+        rest = (FIRST - 1) / lasted * (_SECOND_NS - lasted)
         expected = rest / _THEREAFTER
-        others = self._count - _FIRST
+        others = self._count - FIRST
         # evenly: a burst that is over soon has no lines late in the second
         return int(expected * 0.7) <= others <= expected * 1.3 + 1 and self._late >= int(others * 0.35)
 
@@ -109,7 +109,7 @@ class Watch:
         self.suspected = 0  # paths
 
     def see(self, times: Mapping[str, list[int]]) -> list[str]:
-        """Take when lines were logged, by path as logged; return the paths that are suspected from now on."""
+        """Take when lines were logged, in order, by path as logged; return the paths that are suspected anew."""
         fresh = []
         for name, times_ns in times.items():
             path = self._paths.get(name)
@@ -120,7 +120,7 @@ class Watch:
                     continue
                 path = self._paths[name] = _Path()
             before = path.suspected
-            path.see(sorted(times_ns))
+            path.see(times_ns)
             if path.suspected != before:
                 self.suspected += 1 if path.suspected else -1
                 if path.suspected:

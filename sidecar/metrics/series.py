@@ -133,33 +133,47 @@ class Series:
         self._quantiles = None
         return refused
 
-    def observe_weighted(
+    def observe_one(
         self,
-        weighted: Sequence[tuple[float, str, int]],
+        value: float,
+        trace_id: str,
+        weight: int,
         number: int,
         keep: int,
         bounds: Sequence[float],
         now: float,
         longest: float = LONGEST_SECONDS,
-    ) -> list[tuple[float, int]]:
-        """Take (milliseconds, trace id, how many requests); return the (milliseconds, how many) that were left out."""
-        refused = []
-        for value, trace_id, weight in weighted:
-            if self.observe((value,), (trace_id,), number, keep, bounds, now, longest):
-                refused.append((value, weight))
-                continue
-            # One of them is in by now; the others are in the same buckets.
-            others, seconds, current = weight - 1, value / 1000, self._current
-            if seconds > _ZERO:
-                bucket = ceil(log2(seconds) * _PER_DOUBLING)
-                current.counts[bucket] += others
-            else:
-                current.zeros += others
-            self.cells[bisect_left(bounds, seconds)] += others
-            self.sum_ms += value * others
-            current.n += others
-            self.count += others
-        return refused
+    ) -> bool:
+        """Take one duration that `weight` requests share; say False where it is none.
+
+        The same as `observe`, which spends as long on preparing its loop as this spends in all.
+        """
+        if number != self._number:
+            self._turn(number, keep)
+        current, seconds = self._current, value / 1000
+        if _ZERO < seconds <= longest:
+            counts = current.counts
+            bucket = ceil(log2(seconds) * _PER_DOUBLING)
+            counts[bucket] = counts.get(bucket, 0) + weight
+        elif 0.0 <= seconds <= _ZERO:
+            current.zeros += weight
+        else:
+            return False
+        cell = bisect_left(bounds, seconds)
+        self.cells[cell] += weight
+        if trace_id:
+            self.exemplars[cell] = (trace_id, seconds, now)
+        if not current.n:
+            current.low = current.high = value
+        elif value < current.low:
+            current.low = value
+        elif value > current.high:
+            current.high = value
+        current.n += weight
+        self.count += weight
+        self.sum_ms += value * weight
+        self._quantiles = None
+        return True
 
     def add_status(self, status: str, count: int) -> bool:
         """Count requests by status; say False where the code has no place any more and went to `other`."""

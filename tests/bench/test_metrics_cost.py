@@ -40,11 +40,13 @@ def increments(count: int) -> Callable[[], None]:
     return run
 
 
-@pytest.mark.parametrize(("keys", "most"), [(50, 4.0), (1, 2.5)], ids=["mixed", "one_route"])
+@pytest.mark.parametrize(
+    ("keys", "most"), [(1000, 4.0), (200, 4.0), (50, 4.0), (1, 2.5)], ids=["single", "few", "mixed", "one_route"]
+)
 def test_rule_29_observing_a_request_costs_at_most_four_increments(keys: int, most: float) -> None:
-    """Measured on an idle machine: 0.45 µs mixed, 0.35 µs for one route, where an increment takes 0.32 µs."""
+    """Measured: 2.6 increments where each request has a key of its own, 1.5 at five of a key, 1.0 for one route."""
     generator = random.Random(29)
-    measured = Measured()
+    measured = Measured(max_paths=1000, max_series=1000)
     each = 1000 // keys
     groups = {
         ("GET", f"/route/{number}", "", 200): RequestGroup(

@@ -56,7 +56,7 @@ async def test_metrics_come_in_the_format_that_is_asked_for(accept, content_type
             assert b"http_request_duration_ms" in await response.read()
 
 
-async def test_one_line_of_12_5_ms_shows_as_such():
+async def test_rule_01_one_line_of_12_5_ms_shows_as_such():
     async with served() as each:
         observe(each)
 
@@ -134,7 +134,7 @@ async def test_health_tells_each_part_with_time_and_reason():
         assert all(isinstance(check, list) and check[0]["time"] for check in body["checks"].values())
 
 
-async def test_health_that_fails_is_503():
+async def test_rule_37_health_that_fails_is_503():
     async with served() as each:
         each.health.add("pump:task", lambda: Check("fail", "reading\nhas stopped"))
 
@@ -194,7 +194,7 @@ async def test_readyz_lists_what_holds_it_back():
         )
 
 
-async def test_readyz_is_short_when_all_is_well_and_503_from_shutdown_on():
+async def test_rule_38_readyz_is_short_when_all_is_well_and_503_from_shutdown_on():
     async with served() as each:
         assert (await each.get("/readyz"))[:2] == (200, "ok\n")
         each.health.stopping = True
@@ -203,7 +203,7 @@ async def test_readyz_is_short_when_all_is_well_and_503_from_shutdown_on():
         assert "[-]shutdown failed: shutting down\n" in (await each.get("/readyz"))[1]
 
 
-async def test_health_answers_while_a_long_scrape_runs():
+async def test_rule_37_health_answers_while_a_long_scrape_runs():
     async with served() as each:
         observe(each, sets=400)
         answered = []

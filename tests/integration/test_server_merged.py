@@ -66,7 +66,7 @@ async def test_gzip_is_read():
     assert failures == {}
 
 
-async def test_openmetrics_is_turned_into_text():
+async def test_rule_36_openmetrics_is_turned_into_text():
     page = b'# TYPE orders counter\norders_total 5 # {trace_id="x"} 1\n# EOF\n'
     text, failures, _ = await merged(http(page, Content_Type="application/openmetrics-text; version=1.0.0"))
 
@@ -74,7 +74,7 @@ async def test_openmetrics_is_turned_into_text():
     assert failures == {}
 
 
-async def test_a_family_of_ours_is_not_told_twice():
+async def test_rule_36_a_family_of_ours_is_not_told_twice():
     page = b"# TYPE http_requests_total counter\nhttp_requests_total 7\n" + APP
     text, failures, _ = await merged(http(page, **PLAIN))
 
@@ -83,7 +83,7 @@ async def test_a_family_of_ours_is_not_told_twice():
     assert failures == {}
 
 
-async def test_garbage_among_metrics_costs_only_itself():
+async def test_rule_36_garbage_among_metrics_costs_only_itself():
     text, failures, _ = await merged(http(b"\xff\xfe\x00garbage{{{\n" + APP + b"<html>\n", **PLAIN))
 
     assert text.endswith(APP.decode())
@@ -113,7 +113,7 @@ async def test_garbage_among_metrics_costs_only_itself():
         "half body", "endless", "bomb",
     ],
 )  # fmt: skip
-async def test_an_application_that_fails_leaves_ours_and_is_counted(answer, reason):
+async def test_rule_36_an_application_that_fails_leaves_ours_and_is_counted(answer, reason):
     text, failures, _ = await merged(answer)
 
     assert failures == {reason: 1}
@@ -122,7 +122,7 @@ async def test_an_application_that_fails_leaves_ours_and_is_counted(answer, reas
 
 
 @pytest.mark.parametrize("answer", [fake_application.hang, fake_application.hang_in_body])
-async def test_an_application_that_hangs_leaves_ours_within_the_scrapers_time(answer):
+async def test_rule_36_an_application_that_hangs_leaves_ours_within_the_scrapers_time(answer):
     clock = asyncio.get_running_loop().time
     begun = clock()
 
@@ -139,7 +139,7 @@ async def test_a_page_too_long_to_be_checked_in_the_scrapers_time_is_left_out():
     assert "orders" not in text
 
 
-async def test_an_application_that_is_down_leaves_ours():
+async def test_rule_36_an_application_that_is_down_leaves_ours():
     async with FakeApplication() as application:
         url = application.url()
     async with served(app_url=url) as each:
@@ -152,7 +152,7 @@ async def test_an_application_that_is_down_leaves_ours():
         assert "connection refused" in logged["message"]
 
 
-async def test_a_page_as_large_as_the_bound_is_merged_and_one_byte_more_is_not(monkeypatch):
+async def test_rule_36_a_page_as_large_as_the_bound_is_merged_and_one_byte_more_is_not(monkeypatch):
     monkeypatch.setattr(merge, "MAX_BYTES", 300_000)  # several slices; the real bound is met by what is endless
     line = b'orders{id="0123456789"} 1\n'
     page = line * (merge.MAX_BYTES // len(line))
@@ -168,7 +168,7 @@ async def test_a_page_as_large_as_the_bound_is_merged_and_one_byte_more_is_not(m
         assert each.count("sidecar_merge_failures_total", reason="too_large") == 1
 
 
-async def test_the_pure_page_never_asks_the_application():
+async def test_rule_36_the_pure_page_never_asks_the_application():
     async with FakeApplication(fake_application.hang) as application, served(app_url=application.url()) as each:
         status, _, _ = await each.get("/metrics")
 
@@ -176,7 +176,7 @@ async def test_the_pure_page_never_asks_the_application():
         assert application.asked == []
 
 
-async def test_health_answers_while_the_application_hangs():
+async def test_rule_37_health_answers_while_the_application_hangs():
     async with FakeApplication(fake_application.hang) as application, served(app_url=application.url()) as each:
         scrape = asyncio.create_task(each.get("/metrics/merged"))
         await application.was_asked(1)

@@ -49,7 +49,7 @@ class Model:
 
 @given(steps)
 @settings(max_examples=80)
-def test_any_history_counts_what_a_plain_list_counts(history: list[tuple]) -> None:
+def test_rule_04_rule_05_rule_07_any_history_counts_what_a_plain_list_counts(history: list[tuple]) -> None:
     """Observations, silences, scrapes, restarts with and without an earlier save, in any order."""
     measured, model = Measured(**OPTIONS), Model()
     kept = json.loads(json.dumps(measured.requests.snapshot()))
@@ -114,6 +114,21 @@ def test_the_order_of_observations_and_their_batches_does_not_matter(values: lis
     assert one.native() == other.native()
     assert one.cells == other.cells
     assert first.requests.quantiles_of(one) == second.requests.quantiles_of(other)
+
+
+@given(st.lists(st.tuples(milliseconds, st.integers(1, 50)), min_size=1, max_size=20))
+@settings(max_examples=60)
+def test_a_weight_is_as_many_observations(values: list[tuple[float, int]]) -> None:
+    weighted, spelled_out = Measured(**OPTIONS), Measured(**OPTIONS)
+    weighted.observe(weighted=[(value, "", weight) for value, weight in values])
+    spelled_out.observe(*(value for value, weight in values for _ in range(weight)))
+
+    (one,), (other,) = weighted.requests.all(), spelled_out.requests.all()
+
+    assert one.native() == other.native()
+    assert (one.cells, one.count, one.statuses) == (other.cells, other.count, other.statuses)
+    assert one.sum_ms == pytest.approx(other.sum_ms, rel=1e-9)
+    assert weighted.requests.quantiles_of(one) == spelled_out.requests.quantiles_of(other)
 
 
 names = st.text(max_size=12)

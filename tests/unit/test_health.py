@@ -47,7 +47,7 @@ def checks(report):
 # alive
 
 
-def test_it_is_alive_while_the_loop_has_turned_within_ten_seconds(health, clock):
+def test_rule_38_it_is_alive_while_the_loop_has_turned_within_ten_seconds(health, clock):
     health.heartbeat()
 
     clock.now += 10
@@ -58,7 +58,7 @@ def test_it_is_alive_while_the_loop_has_turned_within_ten_seconds(health, clock)
     assert health.live()
 
 
-def test_nothing_but_the_loop_bears_on_being_alive(health):
+def test_rule_38_nothing_but_the_loop_bears_on_being_alive(health):
     health.attached = lambda: Check("fail", "gone")
     health.add("pump:task", lambda: Check("fail", "dead"))
     health.add("loki:delivery", lambda: Check("fail", "down"), downstream=True)
@@ -122,7 +122,7 @@ def test_all_well_is_pass_and_says_ok(health):
     assert "output" not in orjson.loads(report.json())
 
 
-def test_the_report_is_as_the_draft_has_it(health):
+def test_rule_37_the_report_is_as_the_draft_has_it(health):
     health.add("loki:delivery", lambda: Check("pass", "", 0.4, "s", "datastore"))
 
     body = orjson.loads(health.report().json())
@@ -167,7 +167,7 @@ def test_a_check_keeps_the_time_it_was_observed(health):
     assert checks(health.report())["application:health"][0]["time"] == "2026-01-02T00:00:00.000Z"
 
 
-def test_a_dead_part_is_fail_and_the_reason_names_it(health):
+def test_rule_38_a_dead_part_is_fail_and_the_reason_names_it(health):
     health.add("pump:task", lambda: Check("fail", "reading has stopped"))
     health.add("queue:depth", lambda: Check("warn", "filling"))
 
@@ -178,7 +178,7 @@ def test_a_dead_part_is_fail_and_the_reason_names_it(health):
     assert orjson.loads(report.json())["output"] == "pump:task: reading has stopped"
 
 
-def test_a_downstream_that_fails_is_at_most_a_warning(health):
+def test_rule_38_a_downstream_that_fails_is_at_most_a_warning(health):
     health.add("loki:delivery", lambda: Check("fail", "answers 503"), downstream=True)
 
     report = health.report()
@@ -196,7 +196,7 @@ def test_shutting_down_is_fail_and_starting_a_warning(health):
     assert health.report().text() == "sidecar:state: shutting down"
 
 
-def test_a_stalled_loop_is_fail(health, clock):
+def test_rule_38_a_stalled_loop_is_fail(health, clock):
     health.heartbeat()
     clock.now += 12
 

@@ -125,7 +125,7 @@ def test_names_that_only_look_like_ours_are_kept(name):
     assert keep(f"# TYPE {name} gauge\n{name} 1\n") == f"# TYPE {name} gauge\n{name} 1\n"
 
 
-def test_comments_blank_lines_and_the_end_mark_are_left_out():
+def test_rule_36_comments_blank_lines_and_the_end_mark_are_left_out():
     assert keep("# EOF\n\n  \n# a comment\n# UNIT a seconds\na 1\r\n#\n\tb 2 \n") == "a 1\nb 2\n"
 
 

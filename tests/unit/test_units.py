@@ -29,7 +29,7 @@ from sidecar.units import Reading, Sticky, Unit
         ("ms", None),
     ],
 )
-def test_a_key_may_name_its_unit(key, unit):
+def test_rule_10_a_key_may_name_its_unit(key, unit):
     assert units.of_key(key) is unit
 
 
@@ -68,7 +68,7 @@ def test_numbers_become_milliseconds_without_noise(value, unit, ms):
         ("1_0", None),
     ],
 )
-def test_a_duration_is_read_or_rejected_with_a_reason(value, reading):
+def test_rule_09_rule_10_a_duration_is_read_or_rejected_with_a_reason(value, reading):
     assert units.read(value, Unit.MS) == reading
 
 
@@ -94,7 +94,7 @@ def test_unmatched_routes_decide_nothing():
     assert {sticky.show(80, matched=False) for _ in range(200)} == {None}
 
 
-def test_numbers_in_between_stay_open():
+def test_rule_10_numbers_in_between_stay_open():
     sticky = Sticky()
 
     assert {sticky.show(5_000, matched=True) for _ in range(500)} == {None}
