@@ -173,11 +173,18 @@ class File(polling.Polling):
     def _before(self, newest: Generation, now: float) -> None:
         """Find what was copied aside and cut off before a byte of it was read: nothing else tells of it."""
         self._succession.verify(now)  # where it shows all the same, it is a truncation like any other
-        if self._succession.newest is not newest:
-            return
+        if self._succession.newest is not newest or not self._is_named(newest):
+            return  # beside a file that lost its name lie younger ones too, which are found as such
         for one in self._known.unseen(newest):
             self._telemetry.file_truncated(self._path, 0)
             self._succession.add(one, now, newest)
+
+    def _is_named(self, one: Generation) -> bool:
+        try:
+            status = self._file.stat()
+        except OSError:
+            return False
+        return one.place == (status.st_dev, status.st_ino)
 
     def _add(self, new: list[Generation], now: float) -> None:
         for one in new:

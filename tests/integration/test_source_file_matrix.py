@@ -225,3 +225,17 @@ async def test_rule_36_a_run_without_faults_ends_with_every_loss_counter_at_zero
 
     assert follower.lost == follower.gaps == {}
     assert follower.truncations == 0
+
+
+async def test_a_file_that_had_the_name_for_a_moment_comes_behind_the_one_before_it(writer, follower):
+    """Found by C13: rename, reopen and rename again between two looks, of a file that nothing was read of."""
+    async with follower.following() as reader:
+        await reader.expect(writer.lines("one"))
+        writer.rotate()
+        await reader.silence()
+        writer.rename()
+        expected = writer.lines("two")
+        writer.reopen()
+        writer.rename()
+        expected += writer.lines("three")
+        await reader.expect(expected)

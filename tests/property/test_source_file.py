@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.following import HURRY, PATIENT, Follower
@@ -164,6 +164,10 @@ interleavings = given(acts=st.lists(st.sampled_from(ACTS), max_size=30), hurry=s
 
 @settings(max_examples=40, deadline=None)
 @interleavings
+@example(acts=["line", "rotate", "read", "rename", "line", "reopen", "rename"], hurry=False)
+@example(acts=["line", "line", "crash", "start", "copytruncate"], hurry=False)
+@example(acts=["rename", "line", "read", "reopen", "rename"], hurry=False)
+@example(acts=["line", "copytruncate"], hurry=False)
 def test_c13_every_line_is_read_once_and_in_order(acts: list[str], hurry: bool) -> None:
     check(acts, hurry)
 
