@@ -75,6 +75,7 @@ class World:
             case "copytruncate" if not self.renamed and (self.begun or self.reader is not None):
                 self.finish_line()
                 self.hidden = not self.begun
+                self.spoiled = self.spoiled or self.hidden
                 self.writer.copytruncate()
                 self.begun = False
             case "truncate" if not self.renamed and self.drained and self.begun and self.reader is not None:
