@@ -83,14 +83,18 @@ def page(
 
 
 def _routes(requests: Requests) -> list[status_page.Route]:
+    """Return every route, the busiest first: quantiles of those only that the page shows, at 0.1 ms each."""
     rows = []
-    for one in requests.all():
-        quantiles = dict(zip(requests.quantiles, requests.quantiles_of(one), strict=True))
+    counted = [(sum(one.statuses.values()), one) for one in requests.all()]
+    counted.sort(key=lambda pair: (-pair[0], pair[1].path, pair[1].method))
+    for rank, (count, one) in enumerate(counted):
+        values = requests.quantiles_of(one) if rank < status_page.ROUTES else []
+        quantiles = dict(zip(requests.quantiles, values, strict=False))
         rows.append(
             status_page.Route(
                 method=one.method,
                 path=one.path,
-                requests=sum(one.statuses.values()),
+                requests=count,
                 errors=sum(count for status, count in one.statuses.items() if status.startswith("5")),
                 p50_ms=quantiles.get(0.5, float("nan")),
                 p99_ms=quantiles.get(0.99, float("nan")),

@@ -140,6 +140,18 @@ def test_the_container_is_hardened_bounded_and_named(case):
 
 
 @pytest.mark.parametrize("case", INJECTED, ids=lambda case: case.name)
+def test_rule_39_the_sidecar_has_no_readiness_probe_unless_asked_and_the_two_others_always(case):
+    container = pods.sidecar_of(pods.apply(case.pod, case.plan().patch))
+
+    asked = case.config.defaults.readiness_probe
+    assert {key for key in container if key.endswith("Probe")} == {
+        "livenessProbe",
+        "startupProbe",
+        *(["readinessProbe"] if asked else []),
+    }
+
+
+@pytest.mark.parametrize("case", INJECTED, ids=lambda case: case.name)
 def test_a_native_sidecar_comes_first_and_an_ordinary_one_last(case):
     pod = pods.apply(case.pod, case.plan().patch)
 

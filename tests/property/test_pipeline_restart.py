@@ -298,7 +298,8 @@ def with_examples(test):
     lag=st.integers(0, 6),
     saves=st.integers(1, 4),
 )
-def test_no_line_is_counted_twice_or_missed(generations, sizes, deaths, lag, saves):
+def test_rule_35_no_line_is_counted_twice_or_missed(generations, sizes, deaths, lag, saves):
+    """Rule 35 of the metrics: what an earlier process counted is read again, and not counted again."""
     truth = World(generations, [1 << 20])
     assert live(truth, 0, 0, saves=0)
     world = World(generations, sizes)
