@@ -371,6 +371,7 @@ ROWS: Final[dict[str, list[Panel]]] = {
                     f"sum by (job, label) (increase(sidecar_label_overflow_total{{{S}}}{W}))",
                     "{{job}} overflow of {{label}}",
                 ),
+                Query(f"max by (job) (sidecar_sampling_suspected_paths{{{S}}})", "{{job}} paths that look sampled"),
             ),
             "What the request metrics cost.",
             width=8,

@@ -56,8 +56,11 @@ class Writer:
                 "status": status,
                 "duration_ms": 3,
             }
+            weight = chance.choice([1, 1, 10, 100])
+            if weight > 1:
+                record["sample_weight"] = weight
             text = orjson.dumps(record) + b"\n"
-            self.count("canonical", f"n{number:05d}", f"/c{number % 5}", status)
+            self.count("canonical", f"n{number:05d}", f"/c{number % 5}", status, weight=weight)
         elif kind < 5:
             path = f"/g{number % 7}/n{number:05d}"
             text = f'[GIN] {now:%Y/%m/%d - %H:%M:%S} | 200 |    2.5ms |  10.0.0.1 | POST     "{path}"\n'.encode()
@@ -81,12 +84,12 @@ class Writer:
             self.count("zap", f"n{number:05d}")
         return text
 
-    def count(self, form, name, route=None, status=200, method="GET"):
+    def count(self, form, name, route=None, status=200, method="GET", weight=1):
         self.lines += 1
         self.formats[form] += 1
         self.names.add(name)
         if route:
-            self.requests[method, route, str(status)] += 1
+            self.requests[method, route, str(status)] += weight
 
     def write(self):
         """Write a few entries, perhaps without the end of the last one."""
