@@ -38,7 +38,8 @@ def resident():
 ATTACK = (
     RESIDENT
     + """
-from sidecar import durations, exposition, routes, telemetry
+from sidecar import routes, telemetry
+from sidecar.metrics import durations, exposition
 from sidecar.model import RequestGroup
 
 talk = telemetry.Telemetry(log=telemetry.Log(open("/dev/null", "w")))
@@ -89,7 +90,8 @@ FOOTPRINT = (
     + """
 import prometheus_client, prometheus_client.openmetrics.exposition, orjson, asyncio, zlib
 before = resident()
-from sidecar import durations, exposition, routes
+from sidecar import routes
+from sidecar.metrics import durations, exposition
 grown = resident() - before
 from sidecar import telemetry
 talk = telemetry.Telemetry()
@@ -110,7 +112,8 @@ def test_rule_32_the_layer_is_small_and_loads_neither_numpy_nor_protobuf() -> No
 
 MULTIPROCESS = """
 import json, os
-from sidecar import exposition, telemetry, durations, routes
+from sidecar import telemetry, routes
+from sidecar.metrics import exposition, durations
 talk = telemetry.Telemetry()
 talk.lines_read(3)
 requests = durations.Requests(durations.Config(), routes.Table(), talk)

@@ -50,7 +50,7 @@ OWN = {
     "sinks.loki.tenant_id": st.from_regex(r"[A-Za-z0-9!\-_*'()]{1,150}", fullmatch=True),
     "sinks.loki.cert_file": TEXT.filter(bool),
     "sinks.loki.key_file": TEXT.filter(bool),
-    "sinks.loki.labels": st.dictionaries(NAMES, TEXT, max_size=4),
+    "sinks.loki.labels": st.dictionaries(NAMES, TEXT.filter(str.strip), max_size=4),
     "injector.listen": st.sampled_from(["0.0.0.0:10250", "127.0.0.1:1", "[::]:443"]),
     "injector.http": st.sampled_from(["0.0.0.0:9180", "127.0.0.1:2"]),
     "injector.cert_file": TEXT.filter(bool),

@@ -144,12 +144,14 @@ class Sidecar:
         return Metrics(text)
 
     async def until(self, name: str, at_least: float, **labels: str) -> Metrics:
-        """Scrape until a metric has reached a value; scraping is the synchronisation."""
+        """Scrape until a metric has reached a value, and once more; scraping is the synchronisation.
+
+        A scrape gives way while it is written: its families may stand a moment apart until all is at rest.
+        """
         async with asyncio.timeout(_PATIENCE):
-            while True:
-                metrics = await self.metrics()
-                if metrics.total(name, **labels) >= at_least:
-                    return metrics
+            while (await self.metrics()).total(name, **labels) < at_least:
+                pass
+            return await self.metrics()
 
     def records(self) -> list[dict[str, object]]:
         return [orjson.loads(line) for line in bytes(self.stdout).splitlines()]
