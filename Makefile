@@ -21,11 +21,13 @@ test: $(VENV)/.dev ## Run the tests
 
 check: lint types ## Lint, types and import layers
 
-lint: $(VENV)/.dev ## Check format, style, import layers, the Dockerfile
+lint: $(VENV)/.dev ## Check format, style, import layers, the Dockerfile, YAML, workflows
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/yamllint --strict .
+	$(BIN)/zizmor --offline --no-progress --quiet .github
 
 types: $(VENV)/.dev ## Check types
 	$(BIN)/mypy

