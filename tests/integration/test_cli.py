@@ -121,6 +121,33 @@ def test_explain_shows_format_record_outcome_reasons_and_metrics():
     assert not ANSI.search(done.stdout), "no colour in a pipe"
 
 
+def test_explain_says_what_weights_and_lifetimes_of_connections_come_to():
+    line = (
+        b'{"level":"info","timestamp":"2026-11-25T00:00:00Z","service_name":"shop","trace_id":"%032x",'
+        b'"method":"GET","route":"/ws","status":%d,"duration_ms":%d,"sample_weight":%s}\n'
+    )
+
+    shown = sidecar(
+        *("explain", "--set", "metrics.max_duration=60s"),
+        given=line % (1, 200, 25, b"100")
+        + line % (2, 101, 25, b"1")
+        + line % (3, 200, 61000, b"10")
+        + line % (4, 200, 1, b"0"),
+    ).stdout.decode()
+
+    labels = 'method="GET",path="/ws"'
+    first, second, third, fourth = shown.split("\n\n")[:4]
+    assert f'http_requests_total{{{labels},status="200"}} +100' in first
+    assert f"http_request_duration_ms{{{labels}}} observe 25 × 100" in first
+    assert f'http_requests_total{{{labels},status="101"}} +1' in second
+    assert f'http_requests_total{{{labels},status="200"}} +10' in third
+    for lasting in (second, third):
+        assert "duration not observed: connection lifetime" in lasting
+        assert "observe 25" not in lasting
+    assert f'http_requests_total{{{labels},status="200"}} +1\n' in fourth
+    assert "duration not observed: bad weight" in fourth
+
+
 def test_explain_shows_control_characters_by_name():
     assert b"\\x1b[2J" in sidecar("explain", given=b"\x1b[2Jclear\n").stdout
 
