@@ -389,3 +389,40 @@ def test_lines_of_a_backlog_do_not():
     result = golden.normalizer().normalize(Lines([orjson.dumps(ACCESS)] * 513))
 
     assert result.requests["GET", "/orders/:id", "", 200].times_ns == []
+
+
+GINZAP = {"level": "info", "time": "2026-11-25T00:00:00Z", "msg": "/p", "status": 200, "method": "GET", "path": "/p"}
+HELD = GINZAP | {"query": "", "ip": "::1", "user-agent": "curl", "latency": 2}
+
+
+def test_a_weight_is_held_with_a_duration_whose_unit_is_open():
+    using = golden.normalizer()
+    held = using.normalize(Lines([orjson.dumps(HELD | {"sample_weight": 10})]))
+    after = golden.normalizer()
+    after.restore(orjson.loads(orjson.dumps(using.save())))
+
+    told = after.normalize(Lines([orjson.dumps(HELD | {"latency": 12_345_678_901})]))
+
+    assert held.requests["GET", "", "/p", 200] == RequestGroup(unmeasured=10)
+    assert told.requests["GET", "", "/p", 200] == RequestGroup([12345.678901], [""], -10, [(0.000002, "", 10)])
+
+
+def test_a_weighted_duration_whose_unit_nothing_tells_is_rejected_as_many_times():
+    using = golden.normalizer()
+    using.normalize(Lines([orjson.dumps(HELD | {"sample_weight": 10})]))
+
+    assert using.finish().rejected == {"ambiguous_unit": 10}
+
+
+def test_held_durations_that_an_older_version_saved_weigh_one():
+    using = golden.normalizer()
+    using.normalize(Lines([orjson.dumps(HELD)]))
+    saved = orjson.loads(orjson.dumps(using.save()))
+    for *_, waiting in saved["held"]:
+        for row in waiting:
+            assert row.pop() == 1
+
+    after = golden.normalizer()
+    after.restore(saved)
+
+    assert after.finish().rejected == {"ambiguous_unit": 1}
