@@ -8,7 +8,7 @@ for a histogram with all its buckets. Refused: reading, and every other message.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -132,10 +132,15 @@ def _exemplar(exemplar: Exemplar) -> bytes:
     return _message(1, _TRACE_ID + _string(2, trace_id)) + _double(2, value) + _timestamp(3, at)
 
 
+@lru_cache(maxsize=2048)  # gaps and runs are short: a few hundred pairs are nearly all of them
+def _span(offset: int, length: int) -> bytes:
+    return _message(12, _number(1, _zigzag(offset)) + _number(2, length))
+
+
 def _native(counts: Mapping[int, int]) -> list[bytes]:
     """Return positive_span and positive_delta. Without buckets a no-op span tells a native histogram from a classic."""
     if not counts:
-        return [_message(12, _number(1, 0) + _number(2, 0))]
+        return [_span(0, 0)]
     spans: list[list[int]] = []  # distance from the end of the one before, length
     deltas = bytearray()
     before, end = 0, None
@@ -151,5 +156,5 @@ def _native(counts: Mapping[int, int]) -> list[bytes]:
             deltas.append(delta * 2 if delta >= 0 else -delta * 2 - 1)
         else:
             deltas += _varint(_zigzag(delta))
-    parts = [_message(12, _number(1, _zigzag(offset)) + _number(2, length)) for offset, length in spans]
+    parts = [_span(offset, length) for offset, length in spans]
     return [*parts, _message(13, bytes(deltas))]
