@@ -97,7 +97,7 @@ def _series(expr):
 
 
 @pytest.mark.parametrize(("name", "expr"), QUERIES, ids=[name for name, _ in QUERIES])
-def test_a_query_asks_for_what_there_is(name, expr, metrics):
+def test_r23_a_query_asks_for_what_there_is(name, expr, metrics):
     series, grouped = _series(expr)
 
     assert series, expr
@@ -208,7 +208,7 @@ def test_prometheus_can_read_every_query_of_the_dashboard(tmp_path):
 
 
 @pytest.mark.e2e
-def test_prometheus_can_read_the_rules():
+def test_r23_prometheus_can_read_the_rules():
     programs.passes("promtool", "check", "rules", "--lint=all", "--lint-fatal", RULES)
 
 

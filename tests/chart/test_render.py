@@ -31,11 +31,11 @@ def rendered(case):
     return charts.render(*charts.values(case))
 
 
-def test_lint_finds_nothing(case):
+def test_r22_lint_finds_nothing(case):
     programs.passes("helm", "lint", "--strict", charts.CHART, *charts.KUBERNETES, *charts.values(case))
 
 
-def test_a_case_renders_what_its_golden_file_says(case, rendered, update_golden):
+def test_r22_a_case_renders_what_its_golden_file_says(case, rendered, update_golden):
     path = GOLDEN / f"{case}.yaml"
     if update_golden:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,12 +44,12 @@ def test_a_case_renders_what_its_golden_file_says(case, rendered, update_golden)
     assert rendered == path.read_text(encoding="utf-8")
 
 
-def test_two_renders_are_equal(case, rendered):
+def test_r22_two_renders_are_equal(case, rendered):
     assert charts.render(*charts.values(case)) == rendered
 
 
 @pytest.mark.parametrize("version", ["1.29", "1.33", "1.37"])
-def test_every_object_satisfies_the_schemas_of_kubernetes(rendered, version):
+def test_r22_every_object_satisfies_the_schemas_of_kubernetes(rendered, version):
     kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="not installed: make e2e installs it")
     checked = 0
     for one in charts.objects(rendered):
@@ -79,7 +79,7 @@ def test_a_self_signed_issuer_is_made_where_none_is_named():
     assert annotations["cert-manager.io/inject-ca-from"] == f"{certificate['namespace']}/{certificate['name']}"
 
 
-def test_every_object_has_the_common_labels_and_a_name_that_fits(rendered):
+def test_r24_every_object_has_the_common_labels_and_a_name_that_fits(rendered):
     for one in charts.objects(rendered):
         labels = one["metadata"]["labels"]
         assert {"helm.sh/chart", *(f"app.kubernetes.io/{name}" for name in _LABELS)} <= set(labels), one["kind"]
@@ -90,7 +90,7 @@ def test_every_object_has_the_common_labels_and_a_name_that_fits(rendered):
 _LABELS = ("name", "instance", "version", "managed-by", "component", "part-of")
 
 
-def test_selectors_use_only_what_never_changes(rendered):
+def test_r24_selectors_use_only_what_never_changes(rendered):
     for one in charts.objects(rendered):
         selector = one.get("spec", {}).get("selector") or {}
         selector = selector.get("matchLabels", selector)
@@ -100,12 +100,12 @@ def test_selectors_use_only_what_never_changes(rendered):
         assert template["metadata"]["labels"]["gin-sidecar.io/inject"] == "false"
 
 
-def test_no_credential_stands_in_anything_that_is_rendered(rendered):
+def test_r24_no_credential_stands_in_anything_that_is_rendered(rendered):
     assert charts.of_kind(rendered, "Secret") == []
     assert not re.search(r"(?i)password: \S|bearer_token: \S", rendered)
 
 
-def test_every_container_is_restricted_and_bounded(rendered):
+def test_r14_r15_every_container_is_restricted_and_bounded(rendered):
     for template in charts.pod_templates(rendered):
         for container in template["spec"]["containers"]:
             security = container["securityContext"]
@@ -145,7 +145,7 @@ def test_the_injector_takes_the_configuration_of_every_webhook_case(case, render
         assert "monitoring" in loaded.excluded_namespaces
 
 
-def test_the_webhooks_are_asked_as_r7_says():
+def test_r07_the_webhooks_are_asked_as_they_must_be():
     webhooks = charts.only(charts.render(), "MutatingWebhookConfiguration")["webhooks"]
 
     assert {one["clientConfig"]["service"]["path"] for one in webhooks} == {"/mutate/cri", "/mutate/api"}
@@ -201,7 +201,7 @@ def webhooks():
     return charts.only(charts.render(), "MutatingWebhookConfiguration")["webhooks"]
 
 
-def test_the_injector_is_redundant_spread_and_without_a_token():
+def test_r25_the_injector_is_redundant_spread_and_without_a_token():
     text = charts.render()
     spec = charts.only(text, "Deployment")["spec"]
     pod = spec["template"]["spec"]
@@ -228,7 +228,7 @@ def test_the_injector_is_redundant_spread_and_without_a_token():
         ("serviceAccount.create", "ServiceAccount", True),
     ],
 )
-def test_a_switch_alone_decides_whether_there_is_an_object(switch, kind, default):
+def test_r23_a_switch_alone_decides_whether_there_is_an_object(switch, kind, default):
     """Never the API server's abilities: `helm template` and Argo CD do not know them."""
     on = len(charts.of_kind(charts.render("--set", f"{switch}=true"), kind))
     off = len(charts.of_kind(charts.render("--set", f"{switch}=false"), kind))
@@ -237,7 +237,7 @@ def test_a_switch_alone_decides_whether_there_is_an_object(switch, kind, default
     assert len(charts.of_kind(charts.render(), kind)) == (on if default else off)
 
 
-def test_no_template_asks_what_the_api_server_can():
+def test_r23_no_template_asks_what_the_api_server_can():
     for path in (charts.CHART / "templates").iterdir():
         text = path.read_text(encoding="utf-8")
         assert "Capabilities" not in text, path.name
@@ -257,7 +257,7 @@ def test_the_certificate_job_has_another_name_when_it_would_be_another_job():
     assert name() != name("--set", "certificates.days=30")
 
 
-def test_a_digest_beats_a_tag():
+def test_r24_a_digest_beats_a_tag():
     digest = "sha256:" + "a" * 64
     text = charts.render("--set", "image.tag=v9.9.9", "--set", f"image.digest={digest}")
 
@@ -265,7 +265,7 @@ def test_a_digest_beats_a_tag():
     assert container["image"].endswith(f"@{digest}")
 
 
-def test_helm_refuses_latest_and_a_typo():
+def test_r21_helm_refuses_latest_and_a_typo():
     for wrong in ("image.tag=latest", "defaults.loki_ulr=http://x"):
         done = programs.run("helm", "template", "x", charts.CHART, *charts.KUBERNETES, "--set", wrong)
 
@@ -273,7 +273,7 @@ def test_helm_refuses_latest_and_a_typo():
         assert "schema" in done.stderr
 
 
-def test_log_access_is_what_the_offline_command_writes():
+def test_r19_log_access_is_what_the_offline_command_writes():
     text = charts.render(*charts.values("certmanager"))
     ours = {"app.kubernetes.io/component": "log-access"}.items()
     roles = [one for one in charts.of_kind(text, "Role") if ours <= one["metadata"]["labels"].items()]
@@ -289,7 +289,7 @@ def _bare(one):
     return one | {"metadata": {key: one["metadata"][key] for key in ("name", "namespace")}}
 
 
-def test_rules_and_dashboards_arrive_as_they_are():
+def test_r23_rules_and_dashboards_arrive_as_they_are():
     text = charts.render(*charts.values("certmanager"))
     rule = charts.only(text, "PrometheusRule")
     (board,) = [one for one in charts.of_kind(text, "ConfigMap") if one["metadata"]["name"].endswith("-dashboards")]
@@ -300,7 +300,7 @@ def test_rules_and_dashboards_arrive_as_they_are():
     assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
 
 
-def test_every_sidecar_is_found_by_the_name_of_its_port():
+def test_r20_every_sidecar_is_found_by_the_name_of_its_port():
     monitors = charts.of_kind(charts.render("--set", "podMonitor.enabled=true"), "PodMonitor")
     (endpoint,) = monitors[0]["spec"]["podMetricsEndpoints"]
 
@@ -387,7 +387,7 @@ def parent(tmp_path_factory):
 
 @pytest.mark.parametrize("mode", ["cri", "api", "file", "fifo"])
 @pytest.mark.parametrize("native", ["true", "false"])
-def test_a_container_from_the_templates_is_the_one_that_the_injector_puts_in(parent, mode, native, tmp_path):
+def test_r26_a_container_from_the_templates_is_the_one_that_the_injector_puts_in(parent, mode, native, tmp_path):
     arguments = ("--set", f"logMode={mode}", "--set-string", f"gin-sidecar.defaults.native={native}")
     text = charts.render(*arguments, chart=parent, name="shop", namespace="shop")
     template = charts.only(text, "Deployment")["spec"]["template"]
@@ -448,7 +448,7 @@ def _applied(pod, operations):
     return pod
 
 
-def test_a_typo_in_a_parents_values_is_refused_by_our_schema(parent):
+def test_r26_a_typo_in_a_parents_values_is_refused_by_our_schema(parent):
     for wrong in ("gin-sidecar.image.tag=latest", "gin-sidecar.defaults.portt=1"):
         done = programs.run("helm", "template", "shop", parent, *charts.KUBERNETES, "--set", wrong)
 

@@ -45,7 +45,7 @@ def test_the_defaults_satisfy_the_schema():
     assert _errors(DEFAULTS) == []
 
 
-def test_every_key_of_the_values_is_in_the_schema_and_every_key_of_the_schema_in_the_values():
+def test_r21_every_key_of_the_values_is_in_the_schema_and_every_key_of_the_schema_in_the_values():
     def keys(node, prefix=""):
         for name, value in node.items():
             path = f"{prefix}{name}"
@@ -65,7 +65,7 @@ def test_every_key_of_the_values_is_in_the_schema_and_every_key_of_the_schema_in
     assert sorted(keys(DEFAULTS)) == sorted(schema_keys(SCHEMA))
 
 
-def test_every_value_is_documented():
+def test_r21_every_value_is_documented():
     for value in VALUES:
         assert value.doc.endswith("."), value.path
 
@@ -115,7 +115,7 @@ def test_every_default_of_the_injector_is_a_value_of_the_chart():
     ],
     ids=lambda value: json.dumps(value)[:40],
 )
-def test_a_wrong_value_or_a_typo_is_refused(path, value):
+def test_r21_a_wrong_value_or_a_typo_is_refused(path, value):
     assert _errors(_set(path, value)) != []
 
 
@@ -127,7 +127,7 @@ def test_an_existing_secret_needs_its_name_and_its_ca():
     assert _errors(values) == []
 
 
-def test_no_pattern_of_the_schema_needs_what_helms_regular_expressions_do_not_know():
+def test_r21_no_pattern_of_the_schema_needs_what_helms_regular_expressions_do_not_know():
     def patterns(node):
         if isinstance(node, dict):
             for name, value in node.items():

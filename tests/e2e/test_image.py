@@ -70,13 +70,13 @@ def _blob(layout, digest):
     return json.loads((layout / "blobs" / digest.replace(":", "/")).read_text())
 
 
-def test_two_builds_of_the_same_sources_give_the_same_digest(store, tree, image):
+def test_r29_two_builds_of_the_same_sources_give_the_same_digest(store, tree, image):
     store.build(tree, "localhost/gin-sidecar:two")
 
     assert store.digest("localhost/gin-sidecar:two") == store.digest(image)
 
 
-def test_the_image_keeps_its_budgets(bundle):
+def test_r30_the_image_keeps_its_budgets(bundle):
     unpacked = sum(path.lstat().st_size for path in (bundle / "rootfs").rglob("*") if not path.is_dir())
     compressed = sum(path.stat().st_size for path in (bundle.parent / "oci/blobs").rglob("*") if path.is_file())
 
@@ -85,7 +85,7 @@ def test_the_image_keeps_its_budgets(bundle):
     assert compressed <= COMPRESSED
 
 
-def test_there_is_no_shell_no_pip_and_nothing_setuid(bundle):
+def test_r28_there_is_no_shell_no_pip_and_nothing_setuid(bundle):
     root = bundle / "rootfs"
     names = {path.name for path in root.rglob("*")}
 
@@ -104,7 +104,7 @@ def test_the_user_owns_and_can_write_nothing_but_state_and_tmp(bundle):
     assert writable == {"state", "tmp"}
 
 
-def test_the_image_says_what_it_is_and_runs_as_a_number(config):
+def test_r28_r31_the_image_says_what_it_is_and_runs_as_a_number(config):
     labels = config["Labels"]
 
     assert config["User"] == "65532:65532"
@@ -156,7 +156,7 @@ def _harden(bundle: Path, environment: dict[str, str], state: Path) -> None:
     path.write_text(json.dumps(spec))
 
 
-def test_it_does_its_job_with_nothing_allowed(bundle, tmp_path):
+def test_r16_r29_it_does_its_job_with_nothing_allowed(bundle, tmp_path):
     port = _free_port()
     state = tmp_path / "state"
     state.mkdir()
@@ -285,7 +285,7 @@ def _asked(repository, *arguments):
     )
 
 
-def test_a_release_tags_what_was_pushed_by_digest_once_and_never_again(store, image, tree, registry, tmp_path):
+def test_r33_a_release_tags_what_was_pushed_by_digest_once_and_never_again(store, image, tree, registry, tmp_path):
     changed = shutil.copytree(tree, tmp_path / "changed")
     (changed / "README.md").write_text("Another build.\n")
     store.build(changed, "localhost/gin-sidecar:other")

@@ -29,7 +29,7 @@ def test_a_pod_becomes_what_the_file_says(case, update_golden):
 
 
 @pytest.mark.parametrize("case", INJECTED, ids=lambda case: case.name)
-def test_a_pod_is_injected_once(case):
+def test_r02_a_pod_is_injected_once(case):
     pod = pods.apply(case.pod, case.plan().patch)
     seen = copy.deepcopy(pod)
 
@@ -40,7 +40,7 @@ def test_a_pod_is_injected_once(case):
 
 
 @pytest.mark.parametrize("case", INJECTED, ids=lambda case: case.name)
-def test_others_may_reorder_and_add_containers_between_two_calls(case):
+def test_r02_others_may_reorder_and_add_containers_between_two_calls(case):
     pod = pods.apply(case.pod, case.plan().patch)
     pod["spec"]["containers"] = [{"name": "late", "image": "x"}, *reversed(pod["spec"]["containers"])]
     pod["spec"].setdefault("initContainers", []).reverse()
@@ -50,7 +50,7 @@ def test_others_may_reorder_and_add_containers_between_two_calls(case):
 
 
 @pytest.mark.parametrize("case", INJECTED, ids=lambda case: case.name)
-def test_what_the_pod_had_is_still_there(case):
+def test_r03_what_the_pod_had_is_still_there(case):
     after = pods.apply(case.pod, case.plan().patch)
 
     removed = _without_ours(after)
@@ -95,7 +95,7 @@ def _without_ours(pod):
 
 
 @pytest.mark.parametrize("case", INJECTED, ids=lambda case: case.name)
-def test_the_container_is_hardened_bounded_and_named(case):
+def test_r14_r15_r17_r20_the_container_is_hardened_bounded_and_named(case):
     """Rules R14 to R17 and R20: security context, resources, writable places, probes, the named port."""
     pod = pods.apply(case.pod, case.plan().patch)
 
@@ -152,7 +152,7 @@ def test_rule_39_the_sidecar_has_no_readiness_probe_unless_asked_and_the_two_oth
 
 
 @pytest.mark.parametrize("case", INJECTED, ids=lambda case: case.name)
-def test_a_native_sidecar_comes_first_and_an_ordinary_one_last(case):
+def test_r12_a_native_sidecar_comes_first_and_an_ordinary_one_last(case):
     pod = pods.apply(case.pod, case.plan().patch)
 
     if json.loads(pod["metadata"]["annotations"][names.STATUS])["native"]:
@@ -164,7 +164,7 @@ def test_a_native_sidecar_comes_first_and_an_ordinary_one_last(case):
 
 
 @pytest.mark.parametrize("case", INJECTED, ids=lambda case: case.name)
-def test_the_status_is_sorted_json(case):
+def test_r13_the_status_is_sorted_json(case):
     pod = pods.apply(case.pod, case.plan().patch)
 
     text = pod["metadata"]["annotations"][names.STATUS]

@@ -96,7 +96,7 @@ def test_scalars_of_a_changed_document_stay_as_they_were_written(inject):
     assert "args: [0o17, 1e3, \"yes\", 2024-01-01, '1']\n" in out
 
 
-def test_a_second_run_changes_nothing(inject):
+def test_r11_a_second_run_changes_nothing(inject):
     _, once, _ = inject(f"{SHOP}{OTHER}", "--log-mode", "api")
 
     code, twice, _ = inject(once, "--log-mode", "api")
@@ -129,7 +129,7 @@ def test_check_tells_what_would_change_and_writes_nothing(inject):
         ("Rollout", "argoproj.io/v1alpha1"),
     ],
 )
-def test_every_kind_of_workload_gets_it(inject, kind, group):
+def test_r11_every_kind_of_workload_gets_it(inject, kind, group):
     _, out, _ = inject(pods.dump(workload(kind, group=group)))
 
     [manifest] = yaml.safe_load_all(out)
@@ -137,13 +137,13 @@ def test_every_kind_of_workload_gets_it(inject, kind, group):
     assert pods.environment(container)["SIDECAR_SERVICE_NAME"] == "shop"
 
 
-def test_kinds_of_other_groups_are_not_workloads(inject):
+def test_r11_kinds_of_other_groups_are_not_workloads(inject):
     manifest = workload("Deployment") | {"apiVersion": "example.com/v1"}
 
     assert inject(pods.dump(manifest))[1] == pods.dump(manifest)
 
 
-def test_a_deployment_becomes_what_its_pods_become_at_the_webhook(inject):
+def test_r11_a_deployment_becomes_what_its_pods_become_at_the_webhook(inject):
     """Rule R11: one decision for both."""
     manifest = workload("Deployment")
     pod = copy.deepcopy(template(manifest))
@@ -167,7 +167,7 @@ def test_a_patch_is_one_json_document_per_workload(inject):
     assert [json.loads(line)[0]["path"].split("/")[2] for line in out.splitlines()] == ["template", "jobTemplate"]
 
 
-def test_items_of_a_list_are_workloads(inject):
+def test_r11_items_of_a_list_are_workloads(inject):
     listed = {
         "apiVersion": "v1",
         "kind": "List",
@@ -216,7 +216,7 @@ def test_auto_is_what_the_pod_security_of_a_namespace_in_the_stream_allows(injec
     assert status["mode"] == mode
 
 
-def test_reading_over_the_api_brings_its_permission_once(inject):
+def test_r19_reading_over_the_api_brings_its_permission_once(inject):
     """Rule R19: exactly `get` of `pods/log`, for the workload's service account."""
     stream = SHOP.replace("    spec:\n", "    spec:\n      serviceAccountName: shopper\n", 1)
 

@@ -125,7 +125,7 @@ async def test_the_path_tells_the_log_mode(running, client, mode):
     assert again["auditAnnotations"]["reason"] == "already_injected"
 
 
-async def test_a_dry_run_gets_the_same_answer(running, client):
+async def test_r06_a_dry_run_gets_the_same_answer(running, client):
     asked, dry = pods.review(POD), pods.review(POD, dryRun=True)
 
     assert await answered(client, running, asked) == await answered(client, running, dry)
@@ -147,14 +147,14 @@ async def test_a_dry_run_gets_the_same_answer(running, client):
         ({"namespace": "kube-system"}, "system_namespace"),
     ],
 )
-async def test_what_is_not_for_us_passes(running, client, request_, reason):
+async def test_r01_what_is_not_for_us_passes(running, client, request_, reason):
     response = await answered(client, running, pods.review(POD, **request_))
 
     assert response["auditAnnotations"] == {"decision": "skipped", "reason": reason}
     assert "patch" not in response
 
 
-async def test_a_wrong_annotation_passes_with_a_warning(running, client):
+async def test_r05_a_wrong_annotation_passes_with_a_warning(running, client):
     pod = {**POD, "metadata": {**POD["metadata"], "annotations": {"gin-sidecar.io/log-mode": "x" * 500}}}
 
     response = await answered(client, running, pods.review(pod))
@@ -165,7 +165,7 @@ async def test_a_wrong_annotation_passes_with_a_warning(running, client):
     assert "patch" not in response
 
 
-async def test_a_later_version_of_reviews_is_answered_in_its_own_words(running, client):
+async def test_r01_a_later_version_of_reviews_is_answered_in_its_own_words(running, client):
     review = {**pods.review(POD), "apiVersion": "admission.k8s.io/v1beta1"}
 
     await answered(client, running, review)
@@ -188,7 +188,7 @@ async def test_a_later_version_of_reviews_is_answered_in_its_own_words(running, 
     ],
     ids=lambda value: repr(value)[:40],
 )
-async def test_what_is_no_review_is_refused(running, client, body, content_type, status):
+async def test_r08_what_is_no_review_is_refused(running, client, body, content_type, status):
     got, _ = await ask(client, running, body, content_type=content_type)
 
     assert got == status
@@ -203,7 +203,7 @@ async def test_other_paths_and_methods_are_refused(running, client):
         assert response.status == 404
 
 
-async def test_a_pod_of_ten_mebibytes_is_answered(running, client):
+async def test_r08_a_pod_of_ten_mebibytes_is_answered(running, client):
     review = pods.review({**POD, "metadata": {**POD["metadata"], "annotations": {"note": ""}}})
     room = webhook.BODY_BYTES - len(orjson.dumps(review))
     review["request"]["object"]["metadata"]["annotations"]["note"] = "x" * room
@@ -214,7 +214,7 @@ async def test_a_pod_of_ten_mebibytes_is_answered(running, client):
     assert len(response["patch"]) < 20_000, "what the pod had is not sent back"
 
 
-async def test_the_audit_line_says_who_and_what_and_nothing_of_the_pod(running, client):
+async def test_r10_the_audit_line_says_who_and_what_and_nothing_of_the_pod(running, client):
     await answered(client, running, pods.review(POD))
 
     [line] = running.log("admission")
@@ -252,7 +252,7 @@ async def test_decisions_are_counted(running, client):
     assert "sidecar_injector_certificate_usable 1.0" in text
 
 
-async def test_a_mistake_of_ours_lets_the_pod_through(running, client, monkeypatch):
+async def test_r01_a_mistake_of_ours_lets_the_pod_through(running, client, monkeypatch):
     def broken(*_arguments):
         raise KeyError(SECRET)
 
@@ -271,7 +271,7 @@ async def readiness(running):
         return response.status, await response.text()
 
 
-async def test_a_replaced_certificate_is_shown_to_new_connections_and_no_request_fails(running):
+async def test_r09_a_replaced_certificate_is_shown_to_new_connections_and_no_request_fails(running):
     """Rule R9, under load: four clients that trust old and new ask all the time while the files are replaced."""
     old = running.issued
     new = x509.issue((HOST,), 30, datetime.now(UTC))
@@ -313,7 +313,9 @@ async def test_a_replaced_certificate_is_shown_to_new_connections_and_no_request
     assert len(running.log("certificate_loaded")) == 2
 
 
-async def test_a_certificate_that_stays_unreadable_makes_the_replica_unready_and_it_goes_on_answering(running, client):
+async def test_r09_a_certificate_that_stays_unreadable_makes_the_replica_unready_and_it_goes_on_answering(
+    running, client
+):
     assert await readiness(running) == (200, "ok\n")
     (running.directory / "tls.key").unlink()
 
@@ -355,7 +357,7 @@ async def test_the_webhook_waits_for_its_first_certificate(tmp_path):
         await running.server.close()
 
 
-async def test_old_versions_of_tls_are_refused(running):
+async def test_r09_old_versions_of_tls_are_refused(running):
     context = ssl.create_default_context(cadata=running.issued.authority)
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1

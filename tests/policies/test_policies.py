@@ -89,7 +89,7 @@ def test_a_good_pod_passes(deny):
 
 
 @pytest.mark.parametrize("case", charts.CASES)
-def test_what_the_chart_renders_passes(deny, case):
+def test_r27_what_the_chart_renders_passes(deny, case):
     rendered = charts.objects((programs.ROOT / "tests" / "golden" / "chart" / f"{case}.yaml").read_text())
 
     assert rendered
@@ -100,7 +100,7 @@ GOLDEN_PODS = sorted((programs.ROOT / "tests" / "golden" / "pods").glob("*.yaml"
 
 
 @pytest.mark.parametrize("path", GOLDEN_PODS, ids=lambda path: path.name)
-def test_an_injected_container_passes_in_whatever_pod_it_is(deny, path):
+def test_r27_an_injected_container_passes_in_whatever_pod_it_is(deny, path):
     """Of the golden pods: what is said is said of the application, never of the sidecar."""
     expected = list(yaml.safe_load_all(path.read_text()))[-1]
     if expected["reason"] == "injected":
@@ -177,7 +177,7 @@ VIOLATIONS = (
 
 
 @pytest.mark.parametrize(("one", "said"), VIOLATIONS.values(), ids=VIOLATIONS)
-def test_a_violation_is_refused_in_a_container_and_in_a_native_sidecar(deny, one, said):
+def test_r27_a_violation_is_refused_in_a_container_and_in_a_native_sidecar(deny, one, said):
     native = pod(initContainers=[one | {"name": "native", "restartPolicy": "Always"}])
 
     assert any(said in message for message in deny(pod(one)))

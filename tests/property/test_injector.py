@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import socket
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,7 +102,7 @@ def planned(pod: object, *, auto: str = "cri") -> patch.Decision:
 
 
 @given(JSON)
-def test_any_value_gets_an_answer_that_allows(pod):
+def test_r01_any_value_gets_an_answer_that_allows(pod):
     asked = review.parse(json.dumps(pods.review(pod)).encode())
     given = review.answer(asked, review.decide(asked, Config(), "cri"))
 
@@ -113,8 +114,27 @@ def test_any_value_gets_an_answer_that_allows(pod):
     assert pods.operations(answer["response"]) == []
 
 
+def test_r06_an_answer_asks_nobody(monkeypatch):
+    """Whatever is decided about a pod is in the review and the settings: with the network away it is the same."""
+
+    def away(*_: object) -> None:
+        raise AssertionError("the network was asked")
+
+    for name in ("socket", "create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, name, away)
+    decided = set()
+    for case in pods.cases():
+        asked = review.parse(json.dumps(pods.review(case.pod, namespace=case.namespace)).encode())
+        for auto in ("cri", "api"):
+            decision = review.decide(asked, case.config, auto)
+            assert json.loads(review.answer(asked, decision).body)["response"]["allowed"] is True
+            decided.add(decision.injected)
+
+    assert decided == {True, False}
+
+
 @given(st.data())
-def test_a_pod_with_one_part_of_any_shape_gets_a_decision(data):
+def test_r01_r04_a_pod_with_one_part_of_any_shape_gets_a_decision(data):
     pod = copy.deepcopy(data.draw(POD))  # what a strategy returns again must stay as it is
     target = pod
     for _ in range(data.draw(st.integers(0, 4))):
@@ -135,7 +155,7 @@ def test_a_pod_with_one_part_of_any_shape_gets_a_decision(data):
 
 
 @given(POD, st.sampled_from(["cri", "api"]))
-def test_a_patch_applies_once_and_only_adds(pod, auto):
+def test_r02_r03_a_patch_applies_once_and_only_adds(pod, auto):
     before = copy.deepcopy(pod)
 
     decision = planned(pod, auto=auto)
@@ -157,7 +177,7 @@ def test_a_patch_applies_once_and_only_adds(pod, auto):
 
 
 @given(st.dictionaries(st.text(max_size=6), st.text(max_size=6), max_size=3), st.text(max_size=10))
-def test_foreign_annotations_survive_whatever_their_names(annotations, value):
+def test_r03_r04_foreign_annotations_survive_whatever_their_names(annotations, value):
     pod = {"metadata": {"annotations": {**annotations, "a~1/b~": value}}, "spec": {"containers": [{"name": "app"}]}}
 
     after = pods.apply(pod, planned(pod).patch)

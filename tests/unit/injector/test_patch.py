@@ -33,7 +33,7 @@ def plan(label, *, selected=False, namespace="shop", spec=None, annotations=None
         itertools.product([None, "true", "false", "yes", ""], [False, True], [None, "kube-system", "mirror", *REFUSED])
     ),
 )
-def test_the_truth_table(label, selected, special):
+def test_r05_the_truth_table(label, selected, special):
     """System namespaces first, then what the label says, then what the pod is."""
     decision = plan(
         label,
@@ -60,7 +60,7 @@ def test_the_truth_table(label, selected, special):
         assert bool(decision.warnings) == (expected not in quiet)
 
 
-def test_every_warning_fits_whatever_it_names():
+def test_r05_every_warning_fits_whatever_it_names():
     container = {"name": "a" * 300, "ports": [{"containerPort": 9180}]}
 
     [warning] = plan("true", spec={"containers": [container]}).warnings
@@ -68,7 +68,7 @@ def test_every_warning_fits_whatever_it_names():
     assert len(warning) == patch.WARNING_CHARACTERS
 
 
-def test_a_job_needs_a_native_sidecar_whoever_wishes_otherwise():
+def test_r12_a_job_needs_a_native_sidecar_whoever_wishes_otherwise():
     wish = {"gin-sidecar.io/native": "false"}
 
     assert plan("true", spec={"restartPolicy": "Never"}, annotations=wish).reason == "needs_native"
@@ -86,7 +86,7 @@ def test_a_job_needs_a_native_sidecar_whoever_wishes_otherwise():
         ({"annotations": {"a": "b"}}, []),
     ],
 )
-def test_parents_that_are_missing_come_first(parent, operations):
+def test_r04_parents_that_are_missing_come_first(parent, operations):
     pod = {"metadata": parent, "spec": {"containers": [{"name": "app"}]}}
 
     decision = patch.plan(pod, Config(), namespace="n", auto="cri", selected=True)
@@ -97,11 +97,11 @@ def test_parents_that_are_missing_come_first(parent, operations):
 
 
 @pytest.mark.parametrize(("name", "pointer"), [("a/b", "a~1b"), ("a~b", "a~0b"), ("a~1b", "a~01b"), ("~/", "~0~1")])
-def test_keys_are_escaped_for_a_pointer(name, pointer):
+def test_r04_keys_are_escaped_for_a_pointer(name, pointer):
     assert patch.escaped(name) == pointer
 
 
-def test_prometheus_annotations_come_together_or_not_at_all():
+def test_r20_prometheus_annotations_come_together_or_not_at_all():
     config = Config(defaults=Defaults(prometheus_annotations=True))
 
     def added(annotations):

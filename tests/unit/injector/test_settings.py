@@ -67,7 +67,7 @@ def test_an_address_is_host_and_port(text, address):
 @pytest.mark.parametrize(
     ("version", "native"), [("", True), ("1.28", False), ("v1.28.9-gke.1", False), ("1.29", True), ("1.36", True)]
 )
-def test_sidecars_are_native_where_the_cluster_knows_them(version, native):
+def test_r12_sidecars_are_native_where_the_cluster_knows_them(version, native):
     assert settings.native_by_version(settings.Config(kubernetes_version=version)) is native
 
 

@@ -79,7 +79,7 @@ def test_a_secret_is_referred_to_and_never_written():
     assert all(one["valueFrom"]["secretKeyRef"]["optional"] for one in by_reference)
 
 
-def test_the_spool_and_the_dead_letters_take_at_most_half_of_their_volume():
+def test_r15_the_spool_and_the_dead_letters_take_at_most_half_of_their_volume():
     """Rule R15: a volume beyond its bound evicts the pod at once."""
     container = injected({}, state_size="256Mi")
 
@@ -87,7 +87,7 @@ def test_the_spool_and_the_dead_letters_take_at_most_half_of_their_volume():
     assert 2 * spool * 100 <= 60 * (256 << 20)
 
 
-def test_an_unlimited_application_stays_unlimited_beside_our_limit():
+def test_r15_an_unlimited_application_stays_unlimited_beside_our_limit():
     """The kubelet adds up the limits of ephemeral storage that there are, and evicts by the sum."""
     container = injected({})
 

@@ -15,24 +15,24 @@ def _argument(name):
     return found
 
 
-def test_both_bases_are_pinned_by_digest_and_named_by_a_version():
+def test_r28_both_bases_are_pinned_by_digest_and_named_by_a_version():
     for name in ("PYTHON_IMAGE", "RUNTIME_IMAGE"):
         image = _argument(name)
         assert re.search(r"@sha256:[0-9a-f]{64}$", image)
         assert ":latest" not in image
 
 
-def test_both_stages_have_the_same_python_of_the_same_debian():
+def test_r31_both_stages_have_the_same_python_of_the_same_debian():
     """distroless names the release of Debian, whose Python is that of the tag of the first stage."""
     assert ":3.13-slim-trixie@" in _argument("PYTHON_IMAGE")
     assert "python3-debian13:nonroot@" in _argument("RUNTIME_IMAGE")
 
 
-def test_the_user_is_a_number_and_not_root():
+def test_r28_the_user_is_a_number_and_not_root():
     assert re.findall(r"^USER (\S+)$", TEXT, re.MULTILINE) == ["65532:65532"]
 
 
-def test_nothing_needs_a_shell_at_run_time_and_nothing_an_old_builder_cannot_read():
+def test_r28_nothing_needs_a_shell_at_run_time_and_nothing_an_old_builder_cannot_read():
     for word in ("ENTRYPOINT", "CMD"):
         for rest in re.findall(rf"^\s*{word} (.*)$", TEXT, re.MULTILINE):
             assert rest.startswith("["), rest
@@ -45,7 +45,7 @@ def test_dependencies_are_installed_from_the_lock_before_the_source_arrives():
         assert "--no-compile" in install, "pip writes the time of the build into .pyc files"
 
 
-def test_the_context_is_an_allow_list():
+def test_r28_the_context_is_an_allow_list():
     assert IGNORE[0] == "*"
     assert "!sidecar" in IGNORE
     assert not [line for line in IGNORE[1:] if not line.startswith(("!", "**/"))]

@@ -59,7 +59,7 @@ def test_a_release_writes_its_version_first_and_latest_last():
     assert previous == {"latest": OTHER}
 
 
-def test_nothing_is_written_where_one_tag_would_be_overwritten():
+def test_r33_nothing_is_written_where_one_tag_would_be_overwritten():
     registry = Registry({"v1.2.0": OTHER})
 
     with pytest.raises(tagplan.Conflict):
@@ -200,7 +200,7 @@ def test_a_tag_that_everything_agrees_with_may_be_released(tree):
     assert release.check("v1.2.0", tree) == []
 
 
-def test_each_place_that_disagrees_is_named(tree):
+def test_r32_each_place_that_disagrees_is_named(tree):
     assert [problem.split(" says")[0] for problem in release.check("v1.3.0-rc.1", tree)] == [
         "sidecar/__init__.py",
         "helm/gin-sidecar/Chart.yaml version",
@@ -214,7 +214,7 @@ def test_a_release_without_a_changelog_section_is_refused(tree):
     assert release.check("v1.2.0", tree) == ["CHANGELOG.md has no section [1.2.0]"]
 
 
-def test_a_git_tag_with_an_environment_is_refused(tree):
+def test_r32_a_git_tag_with_an_environment_is_refused(tree):
     assert "environment" in release.check("v1.2.0-prod", tree)[0]
 
 
@@ -236,7 +236,7 @@ def test_the_release_manifest_holds_versions_and_promotions_and_nothing_that_mov
     }
 
 
-def test_package_and_chart_name_one_version():
+def test_r32_package_and_chart_name_one_version():
     said = release.versions()
 
     assert len(set(said.values())) == 1, said

@@ -84,13 +84,13 @@ def test_a_run_that_died_before_latest_is_completed_by_the_next():
     ],
     ids=["release", "default-branch", "branch"],
 )
-def test_a_tag_on_another_digest_is_never_overwritten(event, ref, tag):
+def test_r33_a_tag_on_another_digest_is_never_overwritten(event, ref, tag):
     with pytest.raises(Conflict, match=f"written once: {tag} is {OTHER}"):
         tagplan.plan(event, ref, OURS, {tag: OTHER}, commit=COMMIT)
 
 
 @pytest.mark.parametrize("environment", tagplan.ENVIRONMENTS)
-def test_a_promotion_is_another_name_for_the_same_digest(environment):
+def test_r33_a_promotion_is_another_name_for_the_same_digest(environment):
     plan = tagplan.plan(Event.PROMOTION, "v1.2.0", OURS, {"v1.2.0": OURS, "latest": OTHER}, environment=environment)
 
     assert plan.write == (f"v1.2.0-{environment}",)
@@ -146,7 +146,7 @@ def test_a_promotion_elsewhere_or_of_a_prerelease_is_refused(ref, environment, r
         "v١.٢.٠",
     ],
 )
-def test_a_git_tag_that_is_not_v_and_a_version_is_refused(tag):
+def test_r32_a_git_tag_that_is_not_v_and_a_version_is_refused(tag):
     with pytest.raises(Refusal):
         tagplan.plan(Event.RELEASE, tag, OURS, {})
 

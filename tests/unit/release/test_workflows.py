@@ -31,7 +31,7 @@ def _needed(jobs, name):
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_every_action_is_pinned_by_commit_and_says_its_version(name):
+def test_r35_every_action_is_pinned_by_commit_and_says_its_version(name):
     for line in (GITHUB / name).read_text().splitlines():
         if match := re.search(r"uses: (\S+)(.*)", line):
             assert match[1].startswith("./") or re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", match[1]), line
@@ -39,13 +39,13 @@ def test_every_action_is_pinned_by_commit_and_says_its_version(name):
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_a_workflow_may_do_nothing_and_each_job_says_what_it_must(name):
+def test_r35_a_workflow_may_do_nothing_and_each_job_says_what_it_must(name):
     assert WORKFLOWS[name]["permissions"] == {}
     for job in WORKFLOWS[name]["jobs"].values():
         assert "permissions" in job
 
 
-def test_no_credential_stays_on_disk_and_no_expression_reaches_a_shell():
+def test_r35_no_credential_stays_on_disk_and_no_expression_reaches_a_shell():
     for name, job in _jobs():
         for step in job.get("steps", ()):
             if step.get("uses", "").startswith("actions/checkout@"):
@@ -58,7 +58,7 @@ def test_every_job_ends_in_bounded_time():
         assert "timeout-minutes" in job or "uses" in job, name
 
 
-def test_the_image_is_tagged_after_build_scan_sbom_and_signature():
+def test_r34_the_image_is_tagged_after_build_scan_sbom_and_signature():
     jobs = WORKFLOWS["publish.yml"]["jobs"]
 
     assert list(jobs) == GATES
@@ -78,7 +78,7 @@ def test_nothing_but_the_last_job_tags():
         assert not re.search(r"\"tags\": \"", text), name
 
 
-def test_the_scanner_stops_the_release_and_can_write_nothing():
+def test_r34_the_scanner_stops_the_release_and_can_write_nothing():
     scan = WORKFLOWS["publish.yml"]["jobs"]["scan"]
     given = scan["steps"][-1]["with"]
 
@@ -174,7 +174,7 @@ def test_actionlint_finds_nothing():
 
 
 @pytest.mark.e2e
-def test_zizmor_finds_nothing():
+def test_r35_zizmor_finds_nothing():
     programs.passes("zizmor", "--offline", "--no-progress", programs.ROOT / ".github")
 
 
