@@ -146,3 +146,10 @@ def test_a_suspicion_is_a_gauge_and_a_warning_that_names_the_label() -> None:
     warnings = [line for line in measured.log.getvalue().splitlines() if "sampling_suspected" in line]
     assert len(warnings) == 1
     assert '"path":"/orders/:id"' in warnings[0]
+
+
+@pytest.mark.parametrize("rate", [90, 105, 130, 200, 500])
+@pytest.mark.parametrize("resolution", [10_000_000, 100_000_000, SECOND])
+def test_real_traffic_whose_times_are_coarse_is_not_suspected(rate: float, resolution: int) -> None:
+    """Gin's text logger writes whole seconds; lines without a time have that of their batch."""
+    assert watched(at // resolution * resolution for at in poisson(rate, 120)).suspected == 0
