@@ -93,7 +93,7 @@ async def test_a_file_on_stdin_is_read_to_its_end(tmp_path):
     assert bytes(sidecar.stdout).split(b"\n")[:-1] == sent
 
 
-async def test_sigterm_ends_a_pipe_with_what_is_there_delivered():
+async def test_r18_sigterm_ends_a_pipe_with_what_is_there_delivered():
     async with Sidecar(["source.idle_flush=50ms"]) as sidecar:
         sidecar.write(b"one\ntwo\n")
         await sidecar.until("sidecar_records_total", 2)

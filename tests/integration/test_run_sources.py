@@ -50,7 +50,7 @@ def following(fake, *settings):
     return Sidecar(["source.kind=kubernetes", "source.container=app", *settings], stdin=None, environ=fake.environ)
 
 
-async def test_kubernetes_through_cuts_a_restart_and_a_sigterm(fake):
+async def test_r18_kubernetes_through_cuts_a_restart_and_a_sigterm(fake):
     async with following(fake) as sidecar:
         fake.write(b"".join(ACCESS % number for number in range(100)))
         await sidecar.until("sidecar_records_total", 100)
