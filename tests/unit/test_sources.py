@@ -13,9 +13,8 @@ from sidecar.sources import command, cri, file, globbed
 
 # Modules beside the sources that are nouns they share.
 SHARED = {
-    *("__init__", "filesystem",
-    "generation", "globbed", "gzipped", "known", "pipe", "podlog", "podresume", "polling"),
-    *("resume", "siblings", "succession", "kubeapi", "seen", "stamped", "filesystem", "wake"),
+    *("__init__", "filesystem", "generation", "globbed", "gzipped", "known", "pipe", "podlog", "podresume", "polling"),
+    *("resume", "siblings", "succession", "kubeapi", "seen", "stamped", "wake"),
 }
 
 
