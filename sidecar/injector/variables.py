@@ -233,8 +233,8 @@ def _all_limited(spec: Mapping[str, Any]) -> bool:
     """Say whether every container that keeps running has a limit of ephemeral storage.
 
     The kubelet adds up the limits there are and evicts the pod when it uses more than that; a first limit, ours, would
-    make one for an application that had none. A LimitRange has filled in its defaults before webhooks are asked; a quota
-    on limits of ephemeral storage without one would count all of `NO_LIMIT`, as the chart's README says.
+    make one for an application that had none. A LimitRange has filled in its defaults before webhooks are asked; a
+    quota on limits of ephemeral storage without one would count all of `NO_LIMIT`, as the chart's README says.
     """
     stays = [one for one in spec.get("initContainers") or () if one.get("restartPolicy") == "Always"]
     return all(
