@@ -128,6 +128,16 @@ def test_gitlab_goes_through_the_same_gates_in_the_same_order():
         assert "tools.release" not in json.dumps(GITLAB[name])
 
 
+def test_both_systems_verify_the_runtime_base_before_they_build_on_it():
+    signer = "--certificate-identity keyless@distroless.iam.gserviceaccount.com"
+
+    steps = [json.dumps(step) for step in WORKFLOWS["publish.yml"]["jobs"]["build"]["steps"]]
+    verified = next(place for place, step in enumerate(steps) if signer in step)
+    assert verified < next(place for place, step in enumerate(steps) if "docker/build-push-action@" in step)
+    assert signer in json.dumps(GITLAB["bases"]["script"])
+    assert GITLAB["stages"].index(GITLAB["bases"]["stage"]) < GITLAB["stages"].index("build")
+
+
 def test_gitlab_runs_no_image_that_moves():
     for name, job in GITLAB.items():
         image = job.get("image") if isinstance(job, dict) else None
