@@ -56,6 +56,8 @@ EXIT_FAILURE = 1
 EXIT_DEADLINE = 3
 _QUEUE_BYTES = 1 << 20  # of a sink that may make the source wait: four pushes' worth keep it busy
 _QUARANTINE_BYTES = 64 << 20
+_LAST_SECOND = 1.0  # of `drain_seconds`: kept for what is read when a log did not fall silent
+_QUIET_LOOK = 0.1
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
@@ -340,8 +342,12 @@ class App:
         ended = asyncio.ensure_future(self._pump_ended.wait())
         try:
             await asyncio.wait({flow, asked, ended}, return_when=asyncio.FIRST_COMPLETED)
+            loop = asyncio.get_running_loop()
+            end_by = loop.time() + self.config.drain_seconds
+            if asked.done():
+                await self._until_quiet(flow, end_by - _LAST_SECOND)
             if not flow.done():
-                await asyncio.wait({flow}, timeout=self.config.drain_seconds)
+                await asyncio.wait({flow}, timeout=max(0.0, end_by - loop.time()))
             if not flow.done():
                 return await self._give_up(flow)
             failure = flow.result()
@@ -356,6 +362,23 @@ class App:
         finally:
             asked.cancel()
             ended.cancel()
+
+    async def _until_quiet(self, flow: asyncio.Task[Exception | None], end_by: float) -> None:
+        """Go on reading where the application may still write: an ordinary container is told to end at the same time.
+
+        Silence counts from the signal on. What waits to be read, behind a sink that is slow, is no silence.
+        """
+        silence = self.config.source.wait_for_quiet
+        if not silence or isinstance(self.source, command.Command):
+            return
+        loop = asyncio.get_running_loop()
+        silent_from = loop.time()
+        while not flow.done() and (now := loop.time()) < end_by:
+            quiet = min(now - silent_from, self._pump.quiet_seconds())
+            if quiet >= silence and not self.source.unread():
+                break
+            await asyncio.wait({flow}, timeout=min(_QUIET_LOOK, end_by - now))
+        self.source.stop()
 
     async def _give_up(self, flow: asyncio.Task[Exception | None]) -> int:
         flow.cancel()
@@ -389,7 +412,8 @@ class App:
             return
         self.telemetry.log.info("stopping", f"{number.name}: draining", signal=number.name)
         self.health.stopping = True
-        self.source.stop()
+        if not self.config.source.wait_for_quiet or self._stop_asked.is_set():  # a second signal does not wait
+            self.source.stop()
         self._stop_asked.set()
 
     # books

@@ -124,6 +124,10 @@ class Pump:
 
     # what a checkpoint keeps
 
+    def quiet_seconds(self) -> float:
+        """Return for how long nothing has come."""
+        return self._clock() - self._heard
+
     def snapshot(self) -> dict[str, Any]:
         """Return what has been counted, as plain JSON; exact whenever somebody else has the turn."""
         for log, end in list(self._closed.items()):

@@ -64,6 +64,9 @@ def _source(value: Values) -> Iterator[Finding]:
     }
     if kind in needs and not value("source.path"):
         yield Finding(("source.path", "source.kind"), f'required for source.kind "{kind}": set it to {needs[kind]}')
+    if kind in {"cri", "kubernetes"} and not value("source.container"):
+        text = f'required for source.kind "{kind}": set it to the name of the container to follow'
+        yield Finding(("source.container", "source.kind"), text)
     if value("sinks.loki.when_full") == "block" and kind in {"fifo", "command"}:
         text = f'"block" would stop an application that writes to a {kind}: use auto, spool or drop'
         yield Finding(("sinks.loki.when_full", "source.kind"), text)

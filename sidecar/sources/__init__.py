@@ -46,6 +46,13 @@ class Config:
         "`file`, `cri`: let the kernel say when there is something to read. Files are polled all the same, and what is "
         "read is the same without it; lines are found some 100 ms later.",
     )
+    wait_for_quiet: Duration = option(
+        Duration(0.0),
+        "After SIGTERM go on reading until nothing has come for so long, or `drain_seconds` is over but for its last "
+        "second; `0s`: end with what is there. For a sidecar that is an ordinary container, which is told to end while "
+        "the application still writes (`2s`); a native sidecar is told when the application is gone.",
+        minimum=0.0,
+    )
     at_end: str = option(
         "exit", "What to do when stdin or COMMAND has ended: exit, or keep serving.", choices=("exit", "serve")
     )

@@ -96,7 +96,9 @@ def test_names_that_are_not_text_are_problems(key):
 
 NEEDS_OTHERS = [
     (["source.kind=file"], "source.path"),
-    (["source.kind=cri"], "source.path"),
+    (["source.kind=cri", "source.container=app"], "source.path"),
+    (["source.kind=cri", "source.path=/p"], "source.container"),
+    (["source.kind=kubernetes"], "source.container"),
     (["source.kind=fifo"], "source.path"),
     (["source.kind=fifo", "source.path=/p", f"{LOKI}.when_full=block"], f"{LOKI}.when_full"),
     (["source.kind=command", f"{LOKI}.when_full=block"], f"{LOKI}.when_full"),
