@@ -25,7 +25,6 @@ from sidecar.metrics import sketch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from fractions import Fraction
 
 LONGEST_SECONDS = 86_400.0
 MOST_STATUSES = 32  # distinct codes per label set; an application that echoes a code from its path could give 500
@@ -186,7 +185,7 @@ class Series:
         statuses[status] = statuses.get(status, 0) + count
         return fits
 
-    def quantiles(self, fractions: Sequence[Fraction], number: int, keep: int) -> list[float]:
+    def quantiles(self, fractions: Sequence[sketch.Fraction], number: int, keep: int) -> list[float]:
         """Return the milliseconds of the window that ends with slice `number`; NaN where it is empty."""
         if number != self._number:
             self._turn(number, keep)

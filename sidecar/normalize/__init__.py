@@ -11,10 +11,9 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC
+from datetime import UTC, tzinfo
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 import orjson
 
@@ -108,7 +107,7 @@ class Normalizer:
     ) -> None:
         self._schema = schema
         self._clock_ns = clock_ns
-        zone = UTC if config.timezone == "UTC" else ZoneInfo(config.timezone)
+        zone = UTC if config.timezone == "UTC" else _zone(config.timezone)
         self._redactor = redact.Redactor(config.redact)
         self._plans = plans.Plans(self._finish)
         self._requests = requests.Requests(config.duration_unit)
@@ -354,6 +353,12 @@ class Normalizer:
         if plan.format.name == "gin_debug" and "route" in value:
             work.out.routes.append((str(value["method"]), str(value["route"])))
         return plan, value
+
+
+def _zone(name: str) -> tzinfo:
+    from zoneinfo import ZoneInfo  # noqa: PLC0415  0.3 MiB that few need
+
+    return ZoneInfo(name)
 
 
 def _read_text(text: str) -> tuple[Fields, Any]:

@@ -6,6 +6,7 @@ names in addresses; the rest takes HTML that has been through them.
 
 from __future__ import annotations
 
+import html
 import re
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,6 @@ _CHARACTERS = 160
 _LONGEST = 10_000  # looked at
 # Control characters, those that turn the direction of writing, and what cannot be encoded.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-# html.escape does the same; its module brings all entities of HTML, half a MiB in every pod.
-_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
 _USERINFO = re.compile(r"(?<=://)[^/?#\s@]*@")
 
 
@@ -28,7 +27,7 @@ def plain(text: str, characters: int = _CHARACTERS) -> str:
     text = _USERINFO.sub("", text[:_LONGEST])
     if len(text) > characters:
         text = text[: characters - 1] + "…"
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text).translate(_ESCAPES)
+    return html.escape(_UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def text(text: str, characters: int = _CHARACTERS) -> str:
@@ -37,7 +36,7 @@ def text(text: str, characters: int = _CHARACTERS) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    return amounts.share(part, whole).translate(_ESCAPES)
+    return html.escape(amounts.share(part, whole))
 
 
 def section(title: str, body: str, more: str = "", *, wide: bool = False) -> str:
