@@ -336,6 +336,8 @@ class Pump:
         if lines.lost_bytes and fresh:
             cut = sum(mark == "truncated" for mark in lines.marks.values())
             self._telemetry.lines_truncated(cut, lines.lost_bytes)
+        if lines.malformed and fresh:
+            self._telemetry.lines_malformed(lines.malformed)
         lines.log = self._log
         if lines.spans:
             self._spans.setdefault(self._log, []).extend(lines.spans)

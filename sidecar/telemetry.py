@@ -212,6 +212,10 @@ class Telemetry:
             "sidecar_request_lines_deduplicated", "Access lines of a request that another line had already counted."
         )
         self._truncated = counter("sidecar_truncated_lines", "Lines cut at source.max_line_bytes.")
+        self._malformed = counter(
+            "sidecar_malformed_lines",
+            "Lines of a container's log that are not written as its runtime writes them; kept as they are.",
+        )
         self._truncations = counter("sidecar_file_truncations", "Times a followed file became shorter.")
         self._rotations = counter("sidecar_rotations", "Times a followed file was replaced by a new one.")
         self._lost = counter("sidecar_lost_bytes", "Bytes that could not be read or kept.", reason=LOST)
@@ -262,6 +266,7 @@ class Telemetry:
             "sidecar_request_observations": self._observed,
             "sidecar_request_lines_deduplicated": self._deduplicated,
             "sidecar_truncated_lines": self._truncated,
+            "sidecar_malformed_lines": self._malformed,
             "sidecar_file_truncations": self._truncations,
             "sidecar_rotations": self._rotations,
             "sidecar_lost_bytes": self._lost,
@@ -329,6 +334,17 @@ class Telemetry:
             f"{lines} lines were longer than source.max_line_bytes: their heads are kept, {lost_bytes} bytes are lost",
             lines=lines,
             lost_bytes=lost_bytes,
+        )
+
+    def lines_malformed(self, lines: int) -> None:
+        self._malformed.inc(lines)
+        self.log.limited(
+            "warn",
+            "line_malformed",
+            "",
+            f"{lines} lines of the container's log are not written as the runtime writes them, as a full disk leaves them: "
+            "they are kept as they are; expected <time> <stdout|stderr> <F|P> <text>, or docker's JSON",
+            lines=lines,
         )
 
     def file_truncated(self, path: str, lost_bytes: int) -> None:

@@ -65,6 +65,20 @@ async def test_pieces_of_two_streams_two_files_and_two_starts(tmp_path, containe
     assert {"container", "uid", "gid", "mode", "lossless", "why"} <= set(started)
 
 
+async def test_f11_rule_14_a_line_that_no_runtime_writes_is_kept_and_counted(tmp_path, container):
+    async with Sidecar(settings(tmp_path), stdin=None) as sidecar:
+        container.line("before")
+        container.raw(b"2026-10-06T09:05:03.1Z stdo\n")
+        container.line("behind")
+        metrics = await sidecar.until("sidecar_records_total", 3)
+        assert_balanced(metrics)
+        assert metrics.total("sidecar_malformed_lines_total") == 1
+        sidecar.process.terminate()
+        assert await sidecar.finish() == 0
+
+    assert messages(sidecar) == ["before", "2026-10-06T09:05:03.1Z stdo", "behind"]
+
+
 async def test_h03_g04_what_is_unfinished_at_the_end_is_finished_by_the_next_process(tmp_path, container):
     state = f"state.dir={tmp_path / 'state'}"
     container.line("first")
