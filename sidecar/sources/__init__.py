@@ -1,4 +1,7 @@
-"""Where bytes come from: one module per input, one line each in the table below."""
+"""Where bytes come from: one module per input, one line each in the table below.
+
+A module is loaded when its kind is asked for: a pod follows one input, and all of them together take 1 MiB.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.errors import ConfigError, Problem
 from sidecar.options import Duration, Size, option
-from sidecar.sources import command, cri, fifo, file, globbed, kubernetes, stdin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from sidecar.model import Chunk, Position
     from sidecar.telemetry import Telemetry
+
+
+OWN_CONTAINER = "gin-sidecar"  # what the injector and the chart call ours: it would read what it writes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +119,8 @@ def _file(asked: Request) -> Source:
     if not path:
         raise _problem("source.path", "expected the path of a file: source.kind is file")
     if glob.has_magic(path) and not Path(path).exists():
+        from sidecar.sources import globbed  # noqa: PLC0415
+
         return globbed.Globbed(
             path,
             asked.telemetry,
@@ -121,6 +128,8 @@ def _file(asked: Request) -> Source:
             saved=asked.saved,
             inotify=asked.config.inotify,
         )
+    from sidecar.sources import file  # noqa: PLC0415
+
     return file.File(
         path, asked.telemetry, start_at=asked.config.start_at, saved=asked.saved, inotify=asked.config.inotify
     )
@@ -133,10 +142,12 @@ def _cri(asked: Request) -> Source:
         problems.append(Problem("source.path", "expected the pod's log directory: source.kind is cri"))
     if not container or "/" in container or container in {".", ".."}:
         problems.append(Problem("source.container", f'expected the name of a container of the pod, got "{container}"'))
-    if container == cri.OWN_CONTAINER:
+    if container == OWN_CONTAINER:
         problems.append(Problem("source.container", f"expected another container: {container} is the sidecar's own"))
     if problems:
         raise ConfigError(problems)
+    from sidecar.sources import cri  # noqa: PLC0415
+
     return cri.Cri(
         path,
         container,
@@ -150,6 +161,8 @@ def _cri(asked: Request) -> Source:
 def _fifo(asked: Request) -> Source:
     if not asked.config.path:
         raise _problem("source.path", "expected the path of the named pipe: source.kind is fifo")
+    from sidecar.sources import fifo  # noqa: PLC0415
+
     return fifo.Fifo(asked.config.path, asked.telemetry)
 
 
@@ -162,10 +175,12 @@ def _kubernetes(asked: Request) -> Source:
     ]
     if not container:
         problems.append(Problem("source.container", "expected the name of a container of the pod"))
-    if container == cri.OWN_CONTAINER:
+    if container == OWN_CONTAINER:
         problems.append(Problem("source.container", f"expected another container: {container} is the sidecar's own"))
     if problems:
         raise ConfigError(problems)
+    from sidecar.sources import kubernetes  # noqa: PLC0415
+
     return kubernetes.create(
         asked.environ,
         container,
@@ -179,11 +194,19 @@ def _kubernetes(asked: Request) -> Source:
 def _command(asked: Request) -> Source:
     if not asked.argv:
         raise _problem("source.kind", "command needs a COMMAND behind --")
+    from sidecar.sources import command  # noqa: PLC0415
+
     return command.Command(asked.argv)
 
 
+def _stdin(asked: Request) -> Source:
+    from sidecar.sources import stdin  # noqa: PLC0415
+
+    return stdin.create(asked.telemetry, saved=asked.saved)
+
+
 SOURCES: dict[str, Callable[[Request], Source]] = {
-    "stdin": lambda asked: stdin.create(asked.telemetry, saved=asked.saved),
+    "stdin": _stdin,
     "file": _file,
     "cri": _cri,
     "fifo": _fifo,

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from sidecar.sources.podresume import Past
     from sidecar.telemetry import Telemetry
 
-OWN_CONTAINER = "gin-sidecar"  # what the injector and the chart call ours: it would read what it writes
 
 TIMING = succession.Timing(idle_poll=0.15, discovery=0.5, end_when_settled=True)
 

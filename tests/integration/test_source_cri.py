@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from sidecar import errors, sources
-from sidecar.sources import cri
 from tests.contracts.source_contract import SourceContract, Subject
 from tests.support.following import HURRY_POD, PodFollower
 from tests.support.kubelet import Container
@@ -167,7 +166,7 @@ def create(**source):
 
 def test_a08_the_sidecars_own_container_is_refused():
     with pytest.raises(errors.ConfigError, match="the sidecar's own"):
-        create(path="/pods/x", container=cri.OWN_CONTAINER)
+        create(path="/pods/x", container=sources.OWN_CONTAINER)
 
 
 @pytest.mark.parametrize("container", ["", "..", "a/b"])
