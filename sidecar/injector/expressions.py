@@ -96,6 +96,7 @@ def of_pod() -> dict[str, str]:
         "applicationPath": '"/spec/containers/" + string(variables.containerNames.indexOf(variables.container))',
         "nativeWish": _wish("native", "defaultNative"),
         "native": 'variables.nativeWish == "auto" ? variables.nativeByVersion : variables.nativeWish == "true"',
+        "ordinary": "!variables.native",
         "containerPath": 'variables.native ? "/spec/initContainers/0" : "/spec/containers/-"',
         "memberPath": 'variables.native ? "/spec/initContainers/0" '
         ': "/spec/containers/" + string(size(object.spec.containers))',
@@ -167,7 +168,8 @@ def of_pod() -> dict[str, str]:
         "podResources": "has(object.spec.resources) && size(object.spec.resources) > 0",
         "grace": "(has(object.spec.terminationGracePeriodSeconds) ? object.spec.terminationGracePeriodSeconds "
         f": {variables.GRACE}) - {variables.SPARE}",
-        "drain": f"string(variables.grace > {variables.LONGEST_DRAIN} ? {variables.LONGEST_DRAIN} : variables.grace "
+        "longest": f"variables.native ? {variables.LONGEST_DRAIN} : {variables.LONGEST_WAIT}",
+        "drain": "string(variables.grace > variables.longest ? variables.longest : variables.grace "
         f'< {variables.SHORTEST_DRAIN} ? {variables.SHORTEST_DRAIN} : variables.grace) + "s"',
         "healthUrl": _literal(_wish("app-health-url", "defaultHealthUrl")),
         "healthUrlSet": flag("healthUrl"),

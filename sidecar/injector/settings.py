@@ -22,6 +22,7 @@ _OWN = (
     "source.kind",
     "source.path",
     "source.container",
+    "source.wait_for_quiet",
     "http.port",
     "state.dir",
     "injector",

@@ -79,6 +79,8 @@ _ENV: Final = [
     _env("SIDECAR_STATE_DIR", "/state"),
     _env("SIDECAR_HTTP_PORT", Var("portText")),
     _env("SIDECAR_DRAIN_SECONDS", Var("drain")),
+    # An ordinary container gets SIGTERM together with the application, which still writes; a native one after it.
+    When("ordinary", _env("SIDECAR_SOURCE_WAIT_FOR_QUIET", "2s")),
     When("healthUrlSet", _env("SIDECAR_HEALTH_APP_URL", Var("healthUrl"))),
     When("metricsUrlSet", _env("SIDECAR_METRICS_APP_URL", Var("metricsUrl"))),
     When("lokiUrlSet", _env("SIDECAR_SINKS_LOKI_URL", Var("lokiUrl"))),

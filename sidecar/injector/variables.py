@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 KINDS = {"cri": "cri", "api": "kubernetes", "file": "file", "fifo": "fifo"}
 LONGEST_DRAIN, SHORTEST_DRAIN, GRACE, SPARE = 10, 1, 30, 2  # seconds
+LONGEST_WAIT = GRACE - SPARE  # of an ordinary container, whose time to drain runs while the application still writes
 NO_LIMIT = "1Ti"
 ISTIO_PORTS = "traffic.sidecar.istio.io/excludeInboundPorts"
 ISTIO_CONTAINERS = ("istio-proxy", "istio-init", "istio-validation")
@@ -122,6 +123,7 @@ def of_pod(
         "serviceName": literal(service),
         "serviceNameSet": bool(service),
         "native": native,
+        "ordinary": not native,
         "sourceKind": KINDS[mode],
         "byContainer": not shared,
         "sourcePath": _source_path(mode, wishes.log_path, where),
@@ -137,7 +139,7 @@ def of_pod(
         "sharedReadSub": mode == "file" and sub,
         "sharedWrite": mode == "fifo" and not sub,
         "sharedWriteSub": mode == "fifo" and sub,
-        "drain": f"{_drain(spec)}s",
+        "drain": f"{_drain(spec, native=native)}s",
         "healthUrl": health,
         "healthUrlSet": bool(health),
         "metricsUrl": metrics,
@@ -223,10 +225,16 @@ def _user(application: Mapping[str, Any], spec: Mapping[str, Any]) -> tuple[int,
     return user, group
 
 
-def _drain(spec: Mapping[str, Any]) -> int:
-    """Return how many seconds draining may take: what the pod has, less what the kubelet needs to see the end."""
+def _drain(spec: Mapping[str, Any], *, native: bool) -> int:
+    """Return how many seconds draining may take: what the pod has, less what the kubelet needs to see the end.
+
+    A native sidecar's time begins when the application is gone. An ordinary one's holds the application's own end too,
+    so it has all of the usual grace; not all of a longer one, for a backend that is away would hold up the pod.
+    """
     grace = spec.get("terminationGracePeriodSeconds")
-    return min(LONGEST_DRAIN, max(SHORTEST_DRAIN, (GRACE if grace is None else grace) - SPARE))
+    return min(
+        LONGEST_DRAIN if native else LONGEST_WAIT, max(SHORTEST_DRAIN, (GRACE if grace is None else grace) - SPARE)
+    )
 
 
 def _all_limited(spec: Mapping[str, Any]) -> bool:

@@ -76,6 +76,11 @@ Both take the variables of one pod (gin-sidecar.variables), as JSON.
     -
       name: "SIDECAR_DRAIN_SECONDS"
       value: {{ toJson $v.drain }}
+{{- if $v.ordinary }}
+    -
+      name: "SIDECAR_SOURCE_WAIT_FOR_QUIET"
+      value: "2s"
+{{- end }}
 {{- if $v.healthUrlSet }}
     -
       name: "SIDECAR_HEALTH_APP_URL"

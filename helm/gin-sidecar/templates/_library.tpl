@@ -56,7 +56,7 @@ kubectl.kubernetes.io/default-container: {{ toJson $v.container }}
 {{- end }}
 {{- $native := ternary (include "gin-sidecar.native" $values | eq "true") (eq $d.native "true") (eq $d.native "auto") }}
 {{- $grace := .grace | default 30 | int }}
-{{- $drain := min 10 (max 1 (sub $grace 2)) }}
+{{- $drain := min (ternary 10 28 $native) (max 1 (sub $grace 2)) }}
 {{- $health := include "gin-sidecar.literal" $d.app_health_url }}
 {{- $metrics := include "gin-sidecar.literal" $d.app_metrics_url }}
 {{- $labels := ternary (include "gin-sidecar.pairs" $d.loki_labels) "" (ne $d.loki_url "") }}
@@ -66,6 +66,7 @@ kubectl.kubernetes.io/default-container: {{ toJson $v.container }}
   "serviceName" (include "gin-sidecar.literal" (.serviceName | default $container))
   "serviceNameSet" true
   "native" $native
+  "ordinary" (not $native)
   "sourceKind" (ternary "kubernetes" $mode (eq $mode "api"))
   "byContainer" (not $shared)
   "sourcePath" (ternary (printf "/logs/%s" (base $path)) (ternary "/logs" "" (eq $mode "cri")) $shared)

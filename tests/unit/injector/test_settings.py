@@ -41,6 +41,7 @@ def problems(*sets):
         ("defaults.settings=source.idle_flush=soon", "expected a duration"),
         ("defaults.settings=state.dir=/x", "decided by the injector"),
         ("defaults.settings=drain_seconds=5s", "decided by the injector"),
+        ("defaults.settings=source.wait_for_quiet=5s", "decided by the injector"),
         ("defaults.settings=sinks.loki.password=x", "loki_secret"),
     ],
 )

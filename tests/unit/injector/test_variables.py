@@ -21,10 +21,10 @@ def loaded(container, **more):
     return config.load(environ=pods.environment(container) | more, cwd=Path("/nowhere")).config
 
 
-def injected(annotations, **defaults):
+def injected(annotations, *, spec=None, **defaults):
     pod = {
         "metadata": {"name": "shop", "annotations": annotations},
-        "spec": {"containers": [{"name": "app", "image": "x"}]},
+        "spec": {"containers": [{"name": "app", "image": "x"}], **(spec or {})},
     }
     section = Config(defaults=Defaults(loki_url="http://loki:3100", **defaults))
     decision = patch.plan(pod, section, namespace="n", auto="cri", selected=True)
@@ -63,6 +63,30 @@ def test_what_an_annotation_may_say_the_sidecar_takes(key, pattern, data):
 
     if container is not None:
         loaded(container)
+
+
+@pytest.mark.parametrize("case", INJECTED, ids=lambda case: case.name)
+def test_h03_an_ordinary_container_waits_for_quiet_and_a_native_one_never(case):
+    """Only the ordinary one gets SIGTERM together with the application, which still writes."""
+    injected_pod = pods.apply(case.pod, case.plan().patch)
+
+    container = pods.sidecar_of(injected_pod)
+
+    ordinary = container in injected_pod["spec"]["containers"]
+    assert loaded(container).source.wait_for_quiet == (2 if ordinary else 0)
+    assert ("SIDECAR_SOURCE_WAIT_FOR_QUIET" in pods.environment(container)) is ordinary
+
+
+@pytest.mark.parametrize(
+    ("native", "grace", "drain"),
+    [("true", None, 10), ("true", 8, 6), ("false", None, 28), ("false", 8, 6), ("false", 0, 1), ("false", 3600, 28)],
+)
+def test_h03_an_ordinary_container_has_the_grace_in_which_the_application_ends(native, grace, drain):
+    spec = {} if grace is None else {"terminationGracePeriodSeconds": grace}
+
+    told = loaded(injected({"gin-sidecar.io/native": native}, spec=spec))
+
+    assert told.drain_seconds == drain
 
 
 def test_what_the_kubelet_would_expand_is_escaped():
