@@ -19,9 +19,9 @@ from sidecar.errors import SourceError
 from sidecar.sources import generation, pipe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from sidecar.model import Chunk, Position
+    from sidecar.model import Chunk
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
@@ -48,18 +48,13 @@ class _Protocol(asyncio.SubprocessProtocol):
         self._wake.set()
 
 
-class Command:
+class Command(pipe.Pipes):
     """The source `command`."""
 
-    resumable = False
-
     def __init__(self, argv: Sequence[str]) -> None:
-        self.attached = False
+        super().__init__()
         self._argv = list(argv)
-        self._pipes: list[pipe.Pipe] = []
         self._transport: asyncio.SubprocessTransport | None = None
-        self._wake = asyncio.Event()
-        self._stopping = False
         self._closed = False
         self._own_group = True
         self._exited_at: float | None = None
@@ -133,19 +128,6 @@ class Command:
                 os.killpg(self._transport.get_pid(), number)
             elif number not in {signal.SIGINT, signal.SIGQUIT}:  # the terminal has sent it these already
                 os.kill(self._transport.get_pid(), number)
-
-    def stop(self) -> None:
-        if not self._stopping:
-            self._stopping = True
-            for one in self._pipes:
-                one.freeze()
-        self._wake.set()
-
-    def unread(self) -> int:
-        return sum(one.pending() for one in self._pipes)
-
-    def snapshot(self, delivered: Mapping[str, Position]) -> dict[str, object]:  # noqa: ARG002  the protocol's
-        return {}
 
     def describe(self) -> dict[str, object]:
         return {

@@ -25,33 +25,26 @@ from sidecar.model import Chunk, Position
 from sidecar.sources import generation, pipe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sidecar.telemetry import Telemetry
 
 _LOOK_SECONDS = 1.0
 _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
-class Fifo:
+class Fifo(pipe.Pipes):
     """The source `fifo`."""
-
-    resumable = False
 
     def __init__(self, path: str, telemetry: Telemetry, *, look_seconds: float = _LOOK_SECONDS) -> None:
         """`look_seconds` is how often the path is looked at, for a FIFO that was replaced."""
-        self.attached = False
+        super().__init__()
         self._path = path
         self._telemetry = telemetry
         self._look_seconds = look_seconds
         self._look_at = 0.0
-        self._pipes: list[pipe.Pipe] = []  # the one that has the name now is `_current`; the others have lost it
-        self._current: pipe.Pipe | None = None
+        self._current: pipe.Pipe | None = None  # the one that has the name now; the other pipes have lost it
         self._place = (0, 0)  # device and inode of the current one
         self._opened = 0
         self._last = Position(path, 0)
-        self._wake = asyncio.Event()
-        self._stopping = False
 
     async def start(self) -> None:
         """Open the FIFO, made if need be. Raises SourceError where something else has its name."""
@@ -80,19 +73,6 @@ class Fifo:
                 return Chunk(b"", self._last)
             else:
                 await pipe.wait(self._pipes, min(deadline, self._look_at), self._wake)
-
-    def stop(self) -> None:
-        if not self._stopping:
-            self._stopping = True
-            for one in self._pipes:
-                one.freeze()
-        self._wake.set()
-
-    def unread(self) -> int:
-        return sum(one.pending() for one in self._pipes)
-
-    def snapshot(self, delivered: Mapping[str, Position]) -> dict[str, object]:  # noqa: ARG002  the protocol's
-        return {}
 
     def describe(self) -> dict[str, object]:
         described: dict[str, object] = {

@@ -22,13 +22,11 @@ from sidecar.model import Chunk, Position
 from sidecar.sources import generation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _PIPE_BYTES = 1 << 20  # what an unprivileged process may ask for by default
 _GATHER_SECONDS = 0.01
-_GATHER_BYTES = (
-    16 * 1024
-)  # of the 64 KiB a pipe has at least: a writer fast enough to fill the rest is not kept waiting
+_GATHER_BYTES = 16 * 1024  # of the 64 KiB a pipe has at least: who fills the rest in time is not kept waiting
 
 
 class Pipe:
@@ -96,6 +94,31 @@ class Pipe:
         """Read no further than what is there now."""
         if self._left is None:
             self._left = self.pending()
+
+
+class Pipes:
+    """What sources that read pipes have in common: told to stop, they read what is there now, and save nothing."""
+
+    resumable = False
+
+    def __init__(self) -> None:
+        self.attached = False
+        self._pipes: list[Pipe] = []
+        self._wake = asyncio.Event()
+        self._stopping = False
+
+    def stop(self) -> None:
+        if not self._stopping:
+            self._stopping = True
+            for one in self._pipes:
+                one.freeze()
+        self._wake.set()
+
+    def unread(self) -> int:
+        return sum(one.pending() for one in self._pipes)
+
+    def snapshot(self, delivered: Mapping[str, Position]) -> dict[str, object]:  # noqa: ARG002  the protocol's
+        return {}
 
 
 async def wait(pipes: Iterable[Pipe], until: float, wake: asyncio.Event) -> None:
