@@ -131,6 +131,7 @@ class Kubernetes:
         self._poll = self._pace.poll
         self._probe_at = 0.0
         self._refused_token = False
+        self._blind = False  # the pod's status is refused, and that was said
         self._bound: asyncio.Timeout | None = None  # of what waits now; stop() ends it
         self._stopping_ns: int | None = None
         self._stop_by = 0.0
@@ -276,10 +277,15 @@ class Kubernetes:
         runs: list[kubeapi.Run] | None = None
         try:
             runs = await self._api.runs(self._container)
+            self._blind = False
         except kubeapi.ApiError as error:
             if error.reason != "forbidden":
                 raise
-            self._telemetry.source_waiting(self._path, f"following without the pod's status: {error}")
+            if not self._blind:  # once, and again when it was allowed in between: it is asked at each connection
+                self._blind = True
+                self._telemetry.log.warn(
+                    "pod_status_forbidden", f"following {self._path} without the pod's status: {error}", path=self._path
+                )
         chosen = self._choose(runs)
         self._began = True
         now = asyncio.get_running_loop().time()

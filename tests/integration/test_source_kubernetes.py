@@ -182,6 +182,19 @@ async def test_h05_a_line_that_was_cut_in_the_middle_comes_whole_and_once(fake):
         assert followed.gaps == {}
 
 
+async def test_rule_31_a_connection_follows_with_timestamps_from_the_second_before_the_newest_line(fake):
+    """`sinceTime` is a whole second; one more, because stdout and stderr are stamped before they are written."""
+    fake.write(b"one\n", ns=1_700_000_000 * SECOND + 999_999_999)
+    async with Followed(fake).reading() as reader:
+        await expect(reader, b"one")
+        fake.cut()
+        fake.write(b"two\n", ns=1_700_000_001 * SECOND)
+        await expect(reader, b"one", b"two")
+        first, again = fake.requests[:2]
+        assert first == {"container": "app", "timestamps": "true", "follow": "true"}
+        assert again == {**first, "sinceTime": "2023-11-14T22:13:19Z"}
+
+
 # H06: what the API does to its clients
 
 
@@ -207,6 +220,46 @@ async def test_h06_the_token_is_read_again_for_each_connection(fake):
         fake.write(b"two\n")
         await expect(reader, b"one", b"two")
         assert reader.source.attached
+
+
+async def test_rule_31_the_authority_is_read_again_for_each_connection(fake):
+    """One that signed nothing here is not trusted, whatever was trusted before; an overlap of both is."""
+    fake.set_authority("client.pem")
+    followed = Followed(fake)
+    async with followed.reading() as reader:
+        fake.write(b"one\n")
+        await nothing_more(reader)
+        assert "cannot reach the API server: ClientConnectorCertificateError" in followed.said.getvalue()
+        fake.set_authority("authority.pem")
+        await expect(reader, b"one")
+        fake.set_authority("client.pem")
+        fake.cut()
+        asked = len(fake.requests)
+        fake.write(b"two\n")
+        await reader.once(0.05)  # what was sent before the cut may still come
+        have = reader.data
+        await nothing_more(reader)
+        assert reader.data == have
+        assert len(fake.requests) == asked
+        fake.set_authority("client.pem", "authority.pem")
+        await expect(reader, b"one", b"two")
+        assert followed.gaps == {}
+
+
+@pytest.mark.parametrize("name", ["token", "ca.crt"])
+async def test_h06_an_account_that_is_not_mounted_yet_is_waited_for(fake, name):
+    path = fake.account / name
+    content = path.read_bytes()
+    path.unlink()
+    followed = Followed(fake)
+    fake.write(b"one\n")
+    async with followed.reading() as reader:
+        await nothing_more(reader)
+        assert '"event":"source_waiting"' in followed.said.getvalue()
+        path.write_bytes(content[:10] if name == "ca.crt" else b"")  # half written
+        await nothing_more(reader)
+        path.write_bytes(content)
+        await expect(reader, b"one")
 
 
 async def test_h06_a_refused_token_is_said_and_tried_again(fake):
@@ -245,7 +298,64 @@ async def test_without_the_pods_status_the_log_is_followed_all_the_same(fake):
         fake.write(b"two\n")
         await expect(reader, b"one", b"two")
         assert reader.source.attached
-        assert "following without the pod's status" in followed.said.getvalue()
+        assert "shop/web-0/6f1c/app without the pod's status" in followed.said.getvalue()
+        assert followed.gaps == {}
+
+
+async def test_h06_a_role_without_pods_is_said_once_and_followed_and_asked_again(fake):
+    fake.pods_forbidden = True
+    followed = Followed(fake)
+    lines = []
+    async with followed.reading() as reader:
+        for number in range(5):
+            fake.write(b"line %d\n" % number)
+            lines.append(b"line %d" % number)
+            await expect(reader, *lines)
+            fake.cut()
+        assert followed.said.getvalue().count("without the pod's status") == 1
+        assert 'may not get \\"pods\\"' in followed.said.getvalue()
+        assert "cannot read" not in followed.said.getvalue(), "it is read"
+        assert fake.pod_requests >= 5
+        fake.pods_forbidden = False
+        fake.cut()
+        fake.write(b"known\n")
+        await expect(reader, *lines, b"known")
+        fake.write(b"last words\n")
+        fake.restart()
+        fake.write(b"first words\n")
+        await expect(reader, *lines, b"known", b"last words", b"first words")
+        assert reader.ended == ["app#1"]
+        assert followed.gaps == {}
+        fake.pods_forbidden = True
+        fake.cut()
+        fake.write(b"blind again\n")
+        await expect(reader, *lines, b"known", b"last words", b"first words", b"blind again")
+        assert followed.said.getvalue().count("without the pod's status") == 2, "it was allowed in between"
+
+
+async def test_h08_a_restart_without_the_pods_status_is_a_gap(fake):
+    """What the dead instance wrote last cannot be asked for: nothing tells that it is dead."""
+    fake.pods_forbidden = True
+    followed = Followed(fake)
+    async with followed.reading() as reader:
+        fake.write(b"one\n")
+        await expect(reader, b"one")
+        fake.abort()
+        fake.write(b"last words\n")
+        fake.restart()
+        fake.write(b"two\n")
+        await expect(reader, b"one", b"two")
+        assert sum(followed.gaps.values()) == 1
+
+
+@pytest.mark.parametrize("status", [404, 410, 429, 500, 503])
+async def test_h06_a_pod_that_is_refused_for_a_while_is_asked_for_again(fake, status):
+    followed = Followed(fake)
+    fake.pod_faults = [Fault(status, "later")] * 3
+    fake.write(b"one\n")
+    async with followed.reading() as reader:
+        await expect(reader, b"one")
+        assert fake.pod_requests == 4
         assert followed.gaps == {}
 
 
@@ -312,6 +422,40 @@ async def test_h07_a_dead_instance_is_not_repeated_during_back_off(fake):
         fake.restart()
         fake.write(b"one\n")
         await expect(reader, b"one", b"two", b"one")
+        assert followed.gaps == {}
+
+
+async def test_h07_an_instance_is_known_by_its_id_and_drained_as_the_previous_one(fake):
+    followed = Followed(fake)
+    async with followed.reading() as reader:
+        fake.write(b"same\n", ns=1_700_000_000 * SECOND)
+        await expect(reader, b"same")
+        fake.abort()
+        fake.restart()
+        fake.write(b"same\n", ns=1_600_000_000 * SECOND)  # the clock was set back
+        await expect(reader, b"same", b"same")
+        await nothing_more(reader)
+        states = reader.source.snapshot(reader.positions)["generations"]
+        assert [one["id"] for one in states] == [fake.current.id]
+        previous = [one for one in fake.requests if one.get("previous") == "true"]
+        assert len(previous) == 1
+        assert "follow" not in previous[0]
+        assert followed.gaps == {}
+
+
+async def test_rule_32_the_end_of_a_stream_ends_nothing_until_the_pods_status_says_so(fake):
+    followed = Followed(fake)
+    async with followed.reading() as reader:
+        fake.write(b"one\n")
+        await expect(reader, b"one")
+        fake.pod_faults = [Fault(500, "no status")] * 100
+        fake.die()
+        async with asyncio.timeout(10):
+            while len(fake.pod_faults) > 90:
+                await reader.once(0.01)
+        assert reader.ended == []
+        fake.pod_faults.clear()
+        await reader.ends("app#1")
         assert followed.gaps == {}
 
 

@@ -68,13 +68,15 @@ class FakeKubernetes:
         self.account = directory / "account"
         self.account.mkdir(exist_ok=True)
         self.set_token("first")
-        (self.account / "ca.crt").write_bytes((CERTIFICATES / "authority.pem").read_bytes())
+        self.set_authority("authority.pem")
         self.instances = [Instance(0)]
         self.waiting = False  # between two instances: CrashLoopBackOff
         self.creating = False  # before the first one
         self.pods_forbidden = False
         self.logs_forbidden = False
         self.faults: list[Fault] = []  # for the next requests for a log
+        self.pod_faults: list[Fault] = []  # for the next requests for the pod
+        self.pod_requests = 0
         self.requests: list[dict[str, str]] = []
         self.complaint = b""
         self.reported: int | None = None  # the pod's status is so old that this instance runs
@@ -127,6 +129,10 @@ class FakeKubernetes:
         self.token = token
         if file:
             (self.account / "token").write_text(token)
+
+    def set_authority(self, *names: str) -> None:
+        """Write the certificates of these files as those of the authorities to trust."""
+        (self.account / "ca.crt").write_bytes(b"".join((CERTIFICATES / name).read_bytes() for name in names))
 
     def write(self, data: bytes, ns: int | None = None) -> None:
         """Log what the application writes: whole lines, and what is left as a partial."""
@@ -184,8 +190,12 @@ class FakeKubernetes:
         return None
 
     async def _pod(self, request: web.Request) -> web.Response:
+        self.pod_requests += 1
         if refused := self._refused(request, forbidden=self.pods_forbidden, resource="pods"):
             return refused
+        if self.pod_faults:
+            fault = self.pod_faults.pop(0)
+            return _status(fault.status, fault.message, fault.headers)
         mine: dict[str, object] = {"name": "app", "restartCount": self.current.number}
         if self.reported is not None:
             old = self.instances[self.reported]
