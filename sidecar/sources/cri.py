@@ -217,6 +217,11 @@ class Cri(polling.Polling):
                 return None if each.identity.end >= os.fstat(descriptor).st_size else each.identity.end
         if not one.active and any(each.copied_to(one.instance, descriptor) for each in past):
             return None  # a copy beside its original
+        newest = self._succession.newest
+        if one.active and newest is not None and newest.instance == one.instance and newest.descriptor >= 0:
+            size = os.fstat(newest.descriptor).st_size
+            if newest.is_replaced_by(descriptor):
+                return size  # an editor's work; the old file is held, for the runtime writes on in it
         return 0
 
     def _pasts(self) -> list[Past]:
