@@ -342,7 +342,7 @@ class Telemetry:
             "warn",
             "line_malformed",
             "",
-            f"{lines} lines of the container's log are not written as the runtime writes them, as a full disk leaves them: "
+            f"{lines} lines of the container's log are not as the runtime writes them (a full disk leaves such): "
             "they are kept as they are; expected <time> <stdout|stderr> <F|P> <text>, or docker's JSON",
             lines=lines,
         )

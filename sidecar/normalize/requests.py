@@ -40,7 +40,7 @@ _MOST_SAVED = 256
 _METHODS = re.compile(r"[A-Za-z][A-Za-z-]{2,19}")
 _MOST_HELD = 1000
 _MOST_WEIGHT = 1_000_000
-LIVE_LINES = 512  # a batch of more is a backlog, or a service too busy to look at when each request was logged
+LIVE_LINES = 512  # what the pump takes at most: a backlog, or a service too busy to look at each request's time
 _ABSORBED = 64
 
 
@@ -349,7 +349,7 @@ class Requests:
                 add_duration, add_trace_id = adders[key] = group.durations.append, group.trace_ids.append
             add_duration(ms)
             add_trace_id(trace_id)
-        if len(methods) <= LIVE_LINES:
+        if len(methods) < LIVE_LINES:
             for method, route, path, status, time_ns in zip(methods, routes, paths, statuses, columns[""], strict=True):
                 out.requests[method, route, "" if route else path, status].times_ns.append(time_ns)
 
