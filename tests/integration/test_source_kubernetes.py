@@ -13,12 +13,12 @@ import pytest
 from sidecar import telemetry
 from sidecar.errors import SourceError
 from sidecar.model import Position
-from sidecar.sources import kubeapi, kubernetes
+from sidecar.sources import kubeapi, kubepace, kubernetes
 from tests.contracts.source_contract import SourceContract, Subject
 from tests.support.fake_kubernetes import SECOND, FakeKubernetes, Fault
 from tests.support.reading import Reader
 
-HURRY = kubernetes.Pace(first_retry=0.002, last_retry=0.01, poll=0.002, last_poll=0.005, settle=0.01)
+HURRY = kubepace.Pace(first_retry=0.002, last_retry=0.01, poll=0.002, last_poll=0.005, settle=0.01)
 WRAPPING = len("2026-11-25T00:00:00.000000000Z stdout F ")
 
 
@@ -559,7 +559,7 @@ async def test_a_rotation_while_connected_is_none(fake):
 async def test_a_stalled_stream_is_noticed(fake):
     """Kubelets before 1.29 stop following at a rotation and keep the connection."""
     fake.blind_after = 1
-    followed = Followed(fake, pace=kubernetes.Pace(first_retry=0.002, poll=0.002, probe=0.02))
+    followed = Followed(fake, pace=kubepace.Pace(first_retry=0.002, poll=0.002, probe=0.02))
     async with followed.reading() as reader:
         fake.write(b"one\n")
         await expect(reader, b"one")
@@ -600,7 +600,7 @@ async def test_h03_lines_written_just_before_stop_are_delivered(fake):
 
 
 async def test_stop_ends_in_bounded_time_where_the_api_is_gone(fake):
-    followed = Followed(fake, pace=kubernetes.Pace(first_retry=0.002, drain=0.05))
+    followed = Followed(fake, pace=kubepace.Pace(first_retry=0.002, drain=0.05))
     async with followed.reading() as reader:
         fake.set_token("another", file=False)
         fake.abort()

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from sidecar import telemetry
 from sidecar.model import Position
-from sidecar.sources import kubeapi, kubernetes
+from sidecar.sources import kubeapi, kubepace, kubernetes
 from tests.support.fake_kubernetes import SECOND, FakeKubernetes
 from tests.support.reading import Reader
 
-PACE = kubernetes.Pace(first_retry=0.001, last_retry=0.004, poll=0.001, last_poll=0.002, settle=0.004)
+PACE = kubepace.Pace(first_retry=0.001, last_retry=0.004, poll=0.001, last_poll=0.002, settle=0.004)
 
 actions = st.lists(
     st.one_of(
@@ -70,13 +70,13 @@ class History:
     async def noticed(self):
         """Read until the source knows the instance that runs now."""
         async with asyncio.timeout(10):
-            while self.reader.source._instances[-1].id != self.fake.current.id:
+            while self.reader.source._instances.known[-1].id != self.fake.current.id:
                 await self.reader.once(0.01)
 
     async def crash(self, back):
         """Die with the last few lines undelivered, all of instances that can still be asked for."""
         ids = {one.id for one in self.fake.instances[-2:]}
-        reachable = {one.log for one in self.reader.source._instances if one.id in ids}
+        reachable = {one.log for one in self.reader.source._instances.known if one.id in ids}
         gone = sum(chunk.data.count(b"\n") for chunk in self.reader.chunks if chunk.start.log not in reachable)
         kept = max(gone, len(self.came()) - back)
         self.delivered += self.came()[:kept]

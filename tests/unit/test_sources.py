@@ -14,7 +14,8 @@ from sidecar.sources import command, cri, file, globbed
 # Modules beside the sources that are nouns they share.
 SHARED = {
     *("__init__", "filesystem", "generation", "globbed", "gzipped", "known", "pipe", "podlog", "podresume", "polling"),
-    *("resume", "siblings", "succession", "kubeapi", "seen", "stamped", "wake"),
+    *("resume", "siblings", "succession", "kubeapi", "kubeinstances", "kubepace", "kubestream"),
+    *("seen", "stamped", "wake"),
 }
 
 
