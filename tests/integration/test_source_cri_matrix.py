@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import replace
 
 import pytest
 
 from sidecar.model import Position
-from tests.support.following import PATIENT_POD, PodFollower
+from sidecar.sources import cri, generation, succession
+from tests.support.following import PodFollower
 from tests.support.kubelet import Container
 from tests.support.log_writer import LogWriter
 from tests.support.reading import CHUNK_BYTES
@@ -198,28 +198,50 @@ async def test_rule_27_late_bytes_of_an_old_generation_come_though_the_new_one_n
     assert turns <= 2, "one turn is one chunk, and then it is the other's"
 
 
-async def test_rule_30_the_next_start_waits_until_the_old_one_is_at_its_end_and_quiet_and_then_ends_it(
-    tmp_path, container
-):
-    """The runtime may still write the last words while the kubelet has begun the next start."""
-    follower = PodFollower(tmp_path, timing=replace(PATIENT_POD, settle=0.3))
+def test_rule_30_the_next_start_closes_the_old_one_once_that_is_at_its_end_and_quiet(tmp_path, container):
+    """The product's timing and a clock of the test's: last words come every 0.09 s, then nothing more."""
+    generations = succession.Succession(PodFollower(tmp_path).telemetry, cri.TIMING, lambda _: [])
+
+    def hold(path, now):
+        one = generation.Generation(generation.open_log(str(path)), str(path), path.name)
+        one.instance = container.restart
+        generations.add(one, now)
+
+    def turns(begin, end):
+        """Take turns, two hundred a second."""
+        chunks = [generations.turn(begin + step / 200) for step in range(round((end - begin) * 200))]
+        return [(chunk.start.log, chunk.data, chunk.final) for chunk in chunks if chunk is not None]
+
+    written = container.lines("one")
+    hold(container.path, 0.0)
+    assert turns(0.0, 0.5) == [("0.log", written, False)]
+    old = container.detach()
+    container.start()
+    new = container.lines("of the next start")
+    hold(container.path, 0.5)
+    now = 0.5
+    for number in range(5):
+        word = container.write_to(old, f"last words {number}", tag="P")
+        assert turns(now, now + 0.09) == [("0.log", word, False)]
+        now += 0.09
+    os.close(old)
+
+    assert turns(now, now + 0.01) == []
+    assert turns(now + 0.02, now + 0.5) == [("0.log", b"", True), ("1.log", new, False)]
+    generations.close()
+
+
+async def test_rule_30_late_words_of_a_start_that_is_over_are_delivered_all_the_same(follower, container):
     async with follower.following() as reader:
         await reader.expect(container.lines("one"))
         old = container.detach()
         container.start()
-        new = container.lines("of the next start")
-        last = b""
-        for number in range(5):  # each comes within the quiet time
-            word = container.write_to(old, f"last words {number}")
-            await reader.expect(word)
-            last += word
+        await reader.expect(container.lines("of the next start"))
+        assert reader.ended
+        await reader.expect(container.write_to(old, "late"))
         os.close(old)
-        log = next(iter(reader.logs))
-        assert reader.ended == []
-        await reader.ends(log)
-        assert reader.chunks[-1].final
-        await reader.expect(new)
 
+    assert len(reader.logs) == 3
     assert follower.lost == follower.gaps == {}
 
 
