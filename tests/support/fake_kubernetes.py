@@ -37,8 +37,7 @@ class Instance:
     number: int
     alive: bool = True
     finished: int = 0
-    pieces: list[Piece] = field(default_factory=list)  # of the file that has not been rotated
-    rotated: int = 0
+    files: list[list[Piece]] = field(default_factory=lambda: [[]])  # the last one has not been rotated
     removed: bool = False
 
     @property
@@ -138,15 +137,14 @@ class FakeKubernetes:
         """Log what the application writes: whole lines, and what is left as a partial."""
         *lines, rest = data.split(b"\n")
         for line in lines:
-            self.current.pieces.append(Piece(ns or self.clock_ns(), line, ends=True))
+            self.current.files[-1].append(Piece(ns or self.clock_ns(), line, ends=True))
         if rest:
-            self.current.pieces.append(Piece(ns or self.clock_ns(), rest, ends=False))
+            self.current.files[-1].append(Piece(ns or self.clock_ns(), rest, ends=False))
         self._notify()
 
     def rotate(self) -> None:
-        """A follower goes on in the new file; nobody else sees the old one again."""
-        self.current.pieces.clear()
-        self.current.rotated += 1
+        """A follower reads the old file to its end and goes on in the new one; nobody else sees the old one again."""
+        self.current.files.append([])
         self._notify()
 
     def die(self) -> None:
@@ -254,22 +252,18 @@ class FakeKubernetes:
         begins = True  # a logical line begins here: a time stands before it
         if self.complaint:
             await response.write(self.complaint)
-        place, rotated = 0, instance.rotated
+        number, place = len(instance.files) - 1, 0
         if "tailLines" in request.query:
-            place = max(0, len(instance.pieces) - int(request.query["tailLines"]))
+            place = max(0, len(instance.files[-1]) - int(request.query["tailLines"]))
         while True:
             changed = self._changed
             if self._aborts != aborts:
-                request.transport.abort()
+                if request.transport is not None:  # else the client is gone
+                    request.transport.abort()
                 return
             if self._cuts != cuts:
                 return
-            if rotated != instance.rotated:
-                place, rotated = 0, instance.rotated
-            if following and self.blind_after is not None:
-                pieces = instance.pieces[place : self.blind_after]
-            else:
-                pieces = instance.pieces[place:]
+            pieces = instance.files[number][place : self.blind_after if following else None]
             place += len(pieces)
             out = bytearray()
             for piece in pieces:
@@ -281,6 +275,9 @@ class FakeKubernetes:
                 begins = piece.ends
             if out:
                 await response.write(bytes(out))
+                continue
+            if number < len(instance.files) - 1 and following:
+                number, place = number + 1, 0
                 continue
             if not following or not instance.alive:
                 return
