@@ -141,6 +141,11 @@ async def _by_inode(
     """Return the file that has the inode and the content, under whatever name."""
     del may_be_active
     same = [one for one in candidates if one.status is not None and one.status.st_ino == entry.identity.inode]
+    if not entry.identity.end and not entry.ended:  # nothing of it was read that could prove it, and nothing is skipped
+        for one in same:
+            descriptor = _open(one) if one.compressed and one.path == entry.path else None
+            if descriptor is not None:
+                return one, descriptor
     return _proved(entry, [one for one in same if not one.compressed])
 
 

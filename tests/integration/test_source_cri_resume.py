@@ -77,6 +77,25 @@ async def test_e14_a_compressed_generation_that_was_read_is_not_read_after_a_res
     assert follower.lost == follower.gaps == {}
 
 
+async def test_e14_compressed_generations_that_were_found_and_not_begun_are_no_gap_after_a_restart(tmp_path, container):
+    """Killed over and over, right after its start: each life finds them, and none has read a byte."""
+    follower = PodFollower(tmp_path)
+    expected = b""
+    for number in range(4):
+        expected += container.lines(f"line {number}")
+        container.rotate()
+    saved = None
+    for _ in range(3):
+        async with follower.following(saved) as reader:
+            saved = follower.saved(reader)
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+        await reader.silence()
+
+    assert follower.lost == follower.gaps == {}
+
+
 async def test_a_file_that_is_there_beats_its_compressed_twin(tmp_path, container):
     """The kubelet removes the original after it has given the compressed file its name."""
     follower = PodFollower(tmp_path)
