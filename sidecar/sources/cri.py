@@ -304,12 +304,15 @@ class Cri(polling.Polling):
             self._succession.add(young, now)
 
     async def _resume(self, state: podresume.State) -> None:
-        try:
-            found = podlog.listed(self._directory)
-        except OSError:
-            found = []
+        def look() -> list[Found]:
+            try:
+                return podlog.listed(self._directory)
+            except OSError:
+                return []
+
         now = asyncio.get_running_loop().time()
-        for one in await podresume.restore(state, found, self._telemetry):
+        restored, found = await podresume.restore(state, look, self._telemetry)
+        for one in restored:
             self._succession.add(one, now)
         held = {one.path for one in self._succession.generations}
         self._passed.update(one.seen_as for one in found if one.compressed and one.path in held)

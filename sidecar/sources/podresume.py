@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Self
 from sidecar.sources import generation, gzipped, resume
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sidecar.sources.generation import Generation, Identity
     from sidecar.sources.podlog import Found
     from sidecar.telemetry import Telemetry
+
+_LOOKS = 5  # at a directory that changes all the time
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,33 @@ def parse(saved: Mapping[str, Any], path: str) -> State | None:
     return State(state.serial, list(zip(state.entries, instances, strict=True)), [Past.from_state(one) for one in done])
 
 
-async def restore(state: State, found: Sequence[Found], telemetry: Telemetry) -> list[Generation]:
-    """Return the saved generations that still exist, in their order; count those that do not."""
+async def restore(
+    state: State, look: Callable[[], Sequence[Found]], telemetry: Telemetry
+) -> tuple[list[Generation], Sequence[Found]]:
+    """Return the saved generations that still exist, in their order, and the listing; count those that do not.
+
+    While the kubelet compresses a file, a listing may have neither the old name nor the new one: what is missed is
+    looked for until two listings say the same.
+    """
+    found = look()
+    matches = await _matches(state, found)
+    for _ in range(_LOOKS):
+        before, found = found, look()
+        missed = any(number not in matches for number in range(len(state.entries)))
+        if not missed or {(one.path, one.status and one.status.st_ino) for one in before} == {
+            (one.path, one.status and one.status.st_ino) for one in found
+        }:
+            break
+        for _, descriptor in matches.values():
+            os.close(descriptor)
+        matches = await _matches(state, found)
+    return _held(state, matches, telemetry), found
+
+
+async def _matches(state: State, found: Sequence[Found]) -> dict[int, tuple[Found, int]]:
+    """Return by the number of the entry its file and a descriptor."""
     there = [one for one in found if one.status is not None]
-    matches: dict[int, tuple[Found, int]] = {}  # number of the entry → its file and a descriptor
+    matches: dict[int, tuple[Found, int]] = {}
     # What is certain first, so that files with equal beginnings go to whom they belong.
     for find in (_whole, _by_inode, _compressed, _by_content):
         for number, (entry, instance) in enumerate(state.entries):
@@ -101,7 +126,10 @@ async def restore(state: State, found: Sequence[Found], telemetry: Telemetry) ->
             match = await find(entry, free, may_be_active=newest and not entry.ended)
             if match is not None:
                 matches[number] = match
+    return matches
 
+
+def _held(state: State, matches: Mapping[int, tuple[Found, int]], telemetry: Telemetry) -> list[Generation]:
     held: dict[str, Generation] = {}  # by the name of their file now
     for number, (entry, instance) in enumerate(state.entries):
         if number not in matches:

@@ -10,6 +10,7 @@ import random
 import pytest
 
 from sidecar.model import Position
+from sidecar.sources import podlog, podresume
 from tests.support.following import HURRY_POD, PodFollower
 from tests.support.kubelet import Container, compress, damage
 
@@ -93,6 +94,25 @@ async def test_e14_compressed_generations_that_were_found_and_not_begun_are_no_g
         await reader.expect(expected)
         await reader.silence()
 
+    assert follower.lost == follower.gaps == {}
+
+
+async def test_g06_a_generation_compressed_during_the_listing_at_the_start_is_found_all_the_same(tmp_path, container):
+    """A listing is no moment: it may be too early for the new name and too late for the old one."""
+    follower = PodFollower(tmp_path)
+    saved = await life(follower, container, "one", "two")
+    container.rotate()
+    state = podresume.parse(saved, str(container.directory))
+
+    def look():
+        found = podlog.listed(container.directory)
+        container.compress()
+        return found
+
+    (restored,), _ = await podresume.restore(state, look, follower.telemetry)
+    restored.close()
+
+    assert restored.path.endswith(".gz")
     assert follower.lost == follower.gaps == {}
 
 
