@@ -123,6 +123,7 @@ class Generation:
         self.late = False  # what came behind an end that was told
         self.severed = False  # what it leaves unfinished, nothing finishes
         self.instance = 0  # which start of the container wrote it; 0 where nobody counts
+        self.proven: Identity | None = None  # what an earlier process had read, which may be more
 
         status = os.fstat(descriptor)
         self.place = (status.st_dev, status.st_ino)
@@ -138,6 +139,10 @@ class Generation:
 
     @property
     def identity(self) -> Identity:
+        """Who this is, by as much as anybody has read of it: after a restart that is more than was delivered."""
+        proven = self.proven
+        if proven is not None and proven.end > self.offset:
+            return replace(proven, device=self.place[0], inode=self.place[1], modified_ns=self.modified_ns)
         return Identity(
             *self.place,
             head_bytes=len(self._head),

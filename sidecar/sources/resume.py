@@ -48,6 +48,7 @@ class Entry:
     def hold(self, descriptor: int, path: str) -> Generation:
         """Go on where delivery stood."""
         one = generation.Generation(descriptor, path, self.log, min(self.offset, self.identity.end))
+        one.proven = self.identity
         if self.done:
             one.told = one.offset
             one.settled = True

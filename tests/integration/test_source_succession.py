@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from sidecar.sources import generation, succession
+from sidecar.sources import generation, resume, succession
 from tests.support.following import Follower
 from tests.support.log_writer import LogWriter
 
@@ -151,3 +151,21 @@ def test_rule_10_a_deleted_old_file_is_closed_when_its_end_was_told(log):
 
     assert len(log.succession.generations) == 1
     assert [one.descriptor for one in log.succession.past] == [-1]
+
+
+def test_g06_what_was_read_tells_a_file_again_before_it_is_read_again(tmp_path):
+    """A process that dies before it has read anything must not leave less of a proof than it found."""
+    path = tmp_path / "log"
+    path.write_bytes(b"one\ntwo\nthree\n")
+    first = generation.Generation(generation.open_log(str(path)), str(path), "log")
+    assert first.read() == b"one\ntwo\nthree\n"
+
+    again = resume.Entry(first.identity, "log", str(path), offset=4, ended=False).hold(
+        generation.open_log(str(path)), str(path)
+    )
+
+    assert again.identity == first.identity
+    assert again.read() == b"two\nthree\n"
+    assert again.identity == first.identity
+    first.close()
+    again.close()
