@@ -76,7 +76,7 @@ OWN = {
 }
 # What must stand beside an option for the whole to make sense.
 BESIDE = {
-    "source.kind": {"source.path": "/x"},
+    "source.kind": {"source.path": "/x", "source.container": "app"},
     "schema.on_invalid": {"state.dir": "/x"},
     "sinks.loki.username": {"sinks.loki.password": "x"},
     "sinks.loki.password": {"sinks.loki.username": "x"},
