@@ -119,6 +119,7 @@ class Generation:
         self.looked_at = 0.0
         self.settled = False  # its successor may be read; late bytes are still welcome
         self.complete = False  # cannot grow: a copy, or content that is gone
+        self.archived = False  # compressed, which happens to a file that has a successor
         self.told: int | None = None  # where its end was told; it may grow all the same
         self.late = False  # what came behind an end that was told
         self.severed = False  # what it leaves unfinished, nothing finishes

@@ -141,7 +141,7 @@ class Gzipped(generation.Generation):
         """Take over `descriptor`. `known` is who it was when `offset` was read, which holds until we are there."""
         super().__init__(descriptor, path, log)
         self.origin = self.offset = offset
-        self.complete = True
+        self.complete = self.archived = True
         self._known = known
         self._reader = Reader(descriptor)
         self._claimed = content_bytes(descriptor)

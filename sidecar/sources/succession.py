@@ -265,7 +265,10 @@ class Succession:
     def _is_final(self, one: Generation) -> bool:
         """Whether no younger generation begins with the rest of a line that this one began."""
         place = self.generations.index(one) + 1
-        return one.severed or all(other.instance != one.instance for other in self.generations[place : place + 1])
+        younger = self.generations[place : place + 1]
+        if one.archived and not younger:
+            return one.severed  # its successor is there, and between two names just now
+        return one.severed or all(other.instance != one.instance for other in younger)
 
     def _begin_again(self, one: Generation, grown: int) -> None:
         """Give late bytes of an ended log a log of their own: what was promised of the old one stays true."""

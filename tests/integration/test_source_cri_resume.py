@@ -348,3 +348,22 @@ async def test_many_lives_give_every_line_once(tmp_path, container):
         await reader.silence()
 
     assert follower.lost == follower.gaps == {}
+
+
+async def test_f04_pieces_at_the_end_of_an_archive_wait_for_a_successor_that_has_no_name_yet(tmp_path, container):
+    """Only a file that has a successor is compressed; at the start the successor may be between two names."""
+    follower = PodFollower(tmp_path)
+    saved = await life(follower, container, "before")
+    begun = container.line("begun, ", tag="P")
+    container.rename()
+    container.compress()
+
+    async with follower.following(saved) as reader:
+        await reader.expect(begun)
+        async with asyncio.timeout(5.0):
+            while not reader.ended:
+                await reader.once()
+        container.reopen()
+        await reader.expect(container.line("finished"))
+
+    assert [chunk.final for chunk in reader.chunks if chunk.end_of_log] == [False]
