@@ -90,6 +90,17 @@ class _Group:
     values: list[Fields] = field(default_factory=list)
 
 
+class _Groups(dict[int, _Group]):
+    """The lines of a batch by their plan, in the order in which plans first came."""
+
+    def put(self, plan: plans.Plan, index: int, value: Fields) -> None:
+        group = self.get(id(plan))
+        if group is None:
+            group = self[id(plan)] = _Group(plan)
+        group.indexes.append(index)
+        group.values.append(value)
+
+
 _REQUEST_KEYS = ("method", "status", "duration_ms")
 _FEW = 16  # objects that are not worth columns of their own
 
@@ -207,18 +218,14 @@ class Normalizer:
     def _each(self, work: _Work, indexes: Sequence[int]) -> None:
         """Make the records of objects that are not all valid: the valid ones alone, the others plan by plan."""
         self._look_over(work, indexes)
-        groups: dict[int, _Group] = {}
+        groups = _Groups()
         for index in indexes:
             value: Fields = work.values[index]  # type: ignore[assignment]
             plan = self._plans.of_object(value)
             if plan.verdict is not None and plan.verdict(value):
                 work.put(index, self._valid_object(work, index, plan))
                 continue
-            group = groups.get(id(plan))
-            if group is None:
-                group = groups[id(plan)] = _Group(plan)
-            group.indexes.append(index)
-            group.values.append(self._clean(work, index, plan, value))
+            groups.put(plan, index, self._clean(work, index, plan, value))
             for violation in (plan.violations or self._schema.violations)(value):
                 work.out.violations[violation] += 1
         for group in groups.values():
@@ -235,8 +242,12 @@ class Normalizer:
         text = work.texts[index]
         if work.huge and parsing.has_huge_integer(text):
             value = parsing.parse_exactly(text)
-        if plan.sensitive or (not work.clean and self._redactor.suspects(text)):
-            value = self._redactor.value(value)  # type: ignore[assignment]
+        return self._hide(work, index, plan, value)
+
+    def _hide(self, work: _Work, index: int, plan: plans.Plan, value: Fields) -> Fields:
+        """Return an object without its secrets; the same one where it has none."""
+        if plan.sensitive or (not work.clean and self._redactor.suspects(work.texts[index])):
+            return self._redactor.value(value)  # type: ignore[return-value]
         return value
 
     def _map(self, work: _Work, group: _Group) -> None:
@@ -302,9 +313,7 @@ class Normalizer:
         """Make the record of an object that is valid as written; its line changes only where it holds a secret."""
         text = work.texts[index]
         value: Fields = work.values[index]  # type: ignore[assignment]
-        clean: Fields = value
-        if plan.sensitive or (not work.clean and self._redactor.suspects(text)):
-            clean = self._redactor.value(value)  # type: ignore[assignment]
+        clean = self._hide(work, index, plan, value)
         record = self._mapper.record(clean, plan, work.received(index), work.out)
         own = value.get("level")
         return Record(
@@ -326,14 +335,10 @@ class Normalizer:
         if not indexes:
             return
         self._look_over(work, indexes)
-        groups: dict[int, _Group] = {}
+        groups = _Groups()
         for index in indexes:
             plan, read = self._read(work, index, lines.kinds.get(index), lines.marks.get(index))
-            group = groups.get(id(plan))
-            if group is None:
-                group = groups[id(plan)] = _Group(plan)
-            group.indexes.append(index)
-            group.values.append(read)
+            groups.put(plan, index, read)
         work.out.violations.update(dict.fromkeys(validation.NOT_AN_OBJECT, len(indexes)))
         for group in groups.values():
             self._map(work, group)

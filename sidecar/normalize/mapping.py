@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 _MOST_JUDGES = 256
 _CANONICAL = frozenset(fields.ORDER)
-_BESIDE = ("query", "duration_unit", "duration_unit_inferred")  # what reading adds to a record at its end
+_UNIT = ("duration_unit", "duration_unit_inferred")
+_BESIDE = ("query", *_UNIT)  # what reading adds to a record at its end
 
 
 class Mapper:
@@ -305,7 +306,7 @@ def _ordered(got: Fields, source: Fields, taken: list[plans.Path], order: tuple[
             record[key] = rest
     if "query" in got and "query" not in record:
         record["query"] = got["query"]
-    for name in ("duration_unit", "duration_unit_inferred"):
+    for name in _UNIT:
         if name in got:
             record[name] = got[name]
     return record
