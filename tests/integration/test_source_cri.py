@@ -3,7 +3,6 @@ acceptance cases that the specification of the follower lists."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import tempfile
 from contextlib import asynccontextmanager
@@ -13,7 +12,7 @@ import pytest
 
 from sidecar import errors, sources
 from tests.contracts.source_contract import SourceContract, Subject
-from tests.support.following import HURRY_POD, PodFollower
+from tests.support.following import HURRY_POD, PodFollower, look
 from tests.support.kubelet import Container
 from tests.support.log_writer import LogWriter
 
@@ -51,11 +50,6 @@ def container(pod):
 @pytest.fixture
 def follower(pod):
     return PodFollower(pod)
-
-
-def look(reader):
-    """Do what the timer does while nobody reads, without the waiting."""
-    reader.source._discover(asyncio.get_running_loop().time())
 
 
 # A: discovery and start

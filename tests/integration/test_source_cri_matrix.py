@@ -3,14 +3,13 @@ when a start of the container is over. Their twins on `file` are in test_source_
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 import pytest
 
 from sidecar.model import Position
 from sidecar.sources import cri, generation, succession
-from tests.support.following import PodFollower
+from tests.support.following import PodFollower, look
 from tests.support.kubelet import Container
 from tests.support.log_writer import LogWriter
 from tests.support.reading import CHUNK_BYTES
@@ -29,11 +28,6 @@ def container(tmp_path):
 @pytest.fixture
 def follower(tmp_path):
     return PodFollower(tmp_path)
-
-
-def look(reader):
-    """Do what the timer does while nobody reads, without the waiting."""
-    reader.source._discover(asyncio.get_running_loop().time())
 
 
 # C: truncation and replacement, which no runtime does, and people do

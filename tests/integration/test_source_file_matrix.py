@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import itertools
 import shutil
@@ -12,7 +11,7 @@ import pytest
 
 from sidecar.model import Position
 from sidecar.sources import generation, succession
-from tests.support.following import HURRY, PATIENT, Follower, GlobFollower
+from tests.support.following import HURRY, PATIENT, Follower, GlobFollower, look
 from tests.support.log_writer import LogWriter
 
 pytestmark = pytest.mark.usefixtures("woken")  # each test with and without inotify (B04)
@@ -32,11 +31,6 @@ def follower(path):
 def writer(path):
     with LogWriter(path) as made:
         yield made
-
-
-def look(reader):
-    """Do what the timer does while nobody reads, without the waiting."""
-    reader.source._discover(asyncio.get_running_loop().time())
 
 
 async def everything(reader):
