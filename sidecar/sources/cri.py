@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 TIMING = succession.Timing(idle_poll=0.15, discovery=0.5, end_when_settled=True)
 
 _LIST_SECONDS = 1.0  # between two listings of a directory that has not changed
-_TICK_NS = 100_000_000  # two changes within one tick of the file system's clock look like one
+_TICK_NS = 30_000_000  # two changes within one tick of the clock of files, 10 ms at most, look like one
 _HELD_AT_START = 8  # rotated files whose late bytes are followed when everything before is left out
 _DONE = 32  # files that are read and gone, and may come back compressed: more than any kubelet keeps
 
@@ -63,6 +63,7 @@ class Cri(polling.Polling):
         self._began = False  # the directory was seen, or seen to be missing: what appears now is read from its start
         self._left_out: dict[tuple[int, int], int] = {}  # place → size of what could not be opened at a first start
         self._calm_ns = 0  # the directory's last change, once a listing has seen all of it
+        self._listed_all = False  # so it has, as of the last look
         self._listed_at = 0.0
         self._passed: set[tuple[int, int, int, int]] = set()  # files that are known and unchanged
         self._done: deque[Past] = deque(maxlen=_DONE)
@@ -79,7 +80,7 @@ class Cri(polling.Polling):
 
     def snapshot(self, delivered: Mapping[str, Position]) -> dict[str, object]:
         generations = []
-        for one in [*self._succession.past, *self._succession.generations]:
+        for one in self._succession.written():
             position = delivered.get(one.log)
             offset = one.origin if position is None else position.offset
             if one.descriptor < 0 and one.told is not None and offset >= one.told:
@@ -138,9 +139,11 @@ class Cri(polling.Polling):
             if changed_ns == self._calm_ns and now - self._listed_at < _LIST_SECONDS:
                 return
             self._calm_ns = 0
+            self._listed_all = False
             self._listed_at = now
             listed_ns = time.time_ns()
             found = podlog.listed(self._directory)
+            settled = changed_ns + _TICK_NS < listed_ns and changed_ns == os.stat(self._directory).st_mtime_ns  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError):
             self.attached = True  # the kubelet makes it when it first starts the container
             self._began = True
@@ -160,9 +163,13 @@ class Cri(polling.Polling):
             self._insert(fresh, found, now)
         self._revive(found, now)
         self._began = True
+        self._listed_all = self.attached and settled
         linked = any(one.linked for one in found)  # what happens behind a link does not show in the directory
-        if self.attached and not linked and changed_ns + _TICK_NS < listed_ns:
+        if self._listed_all and not linked:
             self._calm_ns = changed_ns
+
+    def _knows_all(self) -> bool:
+        return self._listed_all
 
     def _is_strange(self, one: Found) -> bool:
         """Whether a file may have to be read that is not held."""

@@ -124,6 +124,7 @@ class Generation:
         self.late = False  # what came behind an end that was told
         self.severed = False  # what it leaves unfinished, nothing finishes
         self.instance = 0  # which start of the container wrote it; 0 where nobody counts
+        self.behind: Generation | None = None  # once closed: the one before it that was still held
         self.proven: Identity | None = None  # what an earlier process had read, which may be more
 
         status = os.fstat(descriptor)

@@ -45,7 +45,7 @@ class Polling(ABC):
         self.attached = False
         self._telemetry = telemetry
         self._timing = timing
-        self._succession = succession.Succession(telemetry, timing, self._rescue)
+        self._succession = succession.Succession(telemetry, timing, self._rescue, self._knows_all)
         self._discovered_at = 0.0
         self._look_at = 0.0
         self._rested_at = 0.0  # not before: a file that was just read gets time to grow
@@ -67,6 +67,10 @@ class Polling(ABC):
     @abstractmethod
     def _rescue(self, truncated: Generation) -> list[Generation]:
         """Let a truncated generation adopt its copy; return what was written between copy and truncation."""
+
+    def _knows_all(self) -> bool:
+        """Whether the last look at the files missed none."""
+        return True
 
     def _before(self, newest: Generation, now: float) -> None:  # noqa: B027  most have nothing to do
         """Hold what must come before the first byte of the newest generation."""

@@ -45,6 +45,7 @@ class Timing:
     # Whether an old generation's end is told as soon as its successor may begin. A runtime that writes whole lines may
     # finish in the new file what it began in the old one, and who joins the two must have heard of the end by then.
     end_when_settled: bool = False
+    last_words: float = 1.0  # of quiet, after which then a start of the container is over that another one followed
 
 
 class Succession:
@@ -55,8 +56,13 @@ class Succession:
         telemetry: Telemetry,
         timing: Timing,
         rescue: Callable[[Generation], list[Generation]],
+        complete: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Take `rescue`: it lets a truncated generation adopt its copy and returns what was written in between."""
+        """Take `rescue`: it lets a truncated generation adopt its copy and returns what was written in between.
+
+        `complete` says whether every generation that exists is here: a directory that changes is not listed at one
+        moment. The last known one of a start waits for that: another one may begin with the end of its last line.
+        """
         self.generations: list[Generation] = []
         self.past: deque[Generation] = deque(maxlen=_REMEMBERED)  # closed; kept until the last line is delivered
         self.serial = 0  # how many logs have been named
@@ -64,6 +70,7 @@ class Succession:
         self._telemetry = telemetry
         self._timing = timing
         self._rescue = rescue
+        self._complete = complete
         self._served: Generation | None = None
         self._stopping = False
 
@@ -177,7 +184,7 @@ class Succession:
     def snapshot(self, delivered: Mapping[str, Position]) -> list[dict[str, object]]:
         """Return what a checkpoint keeps of the generations, oldest first, when delivery stands at `delivered`."""
         entries: list[dict[str, object]] = []
-        for one in [*self.past, *self.generations]:
+        for one in self.written():
             position = delivered.get(one.log)
             offset = one.origin if position is None else position.offset
             if one.descriptor < 0 and one.told is not None and offset >= one.told:
@@ -192,6 +199,13 @@ class Succession:
                 }
             )
         return entries
+
+    def written(self) -> list[Generation]:
+        """Return the held and the closed generations, oldest first: one is closed before an older one often enough."""
+        ordered = list(self.generations)
+        for one in reversed(self.past):
+            ordered.insert(ordered.index(one.behind) + 1 if one.behind in ordered else 0, one)
+        return ordered
 
     def remembered(self) -> list[Identity]:
         """Return who the closed generations were."""
@@ -208,7 +222,7 @@ class Succession:
         ready: list[Generation] = []
         after = 0
         for one in self.generations:
-            rests = one.ended and self._quiet(one, now)
+            rests = one.ended and self._quiet(one, now, self._timing.grace)
             if rests and one.links and now - one.looked_at < self._timing.discovery:
                 continue
             one.looked_at = now
@@ -241,40 +255,45 @@ class Succession:
     def _settle(self, one: Generation, now: float) -> None:
         """Let the successor of a generation begin that is read to its end, for now."""
         if one.superseded_at is not None and not one.settled:
-            one.settled = (
-                one.complete
-                or (one.end_met_at is not None and now - one.end_met_at >= self._timing.settle)
+            met = one.end_met_at is not None and now - one.end_met_at >= self._timing.settle
+            one.settled = ((one.complete or met) and (not self._is_last(one) or self._complete())) or (
                 # For a writer that never rests: its successor must not wait for ever, only for what was there before.
-                or (one.offset >= one.owed and now - one.superseded_at >= self._timing.grace)
+                one.offset >= one.owed and now - one.superseded_at >= self._timing.grace
             )
 
     def _has_ended(self, one: Generation, now: float) -> bool:
         if one.ended:
             return False
+        if one.superseded_at is None and (one.complete or one.links):
+            return one.complete
+        told_early = self._timing.end_when_settled and not one.late
+        if told_early and not self._is_last(one):
+            return one.settled or self._stopping  # its successor begins with the next turn
         if one.complete:
-            return True
-        if self._stopping or (one.superseded_at is None and one.links):
+            return one.settled
+        if self._stopping:
             return False
-        if self._timing.end_when_settled and one.settled and not one.late:
-            return True
-        return self._quiet(one, now)
+        return self._quiet(one, now, self._timing.last_words if told_early and one.settled else self._timing.grace)
 
-    def _quiet(self, one: Generation, now: float) -> bool:
-        return now - max(one.grew_at, one.superseded_at or 0.0) >= self._timing.grace
+    def _quiet(self, one: Generation, now: float, seconds: float) -> bool:
+        return now - max(one.grew_at, one.superseded_at or 0.0) >= seconds
+
+    def _is_last(self, one: Generation) -> bool:
+        """Whether no younger generation of the same start is known."""
+        place = self.generations.index(one) + 1
+        return all(other.instance != one.instance for other in self.generations[place:])
 
     def _is_final(self, one: Generation) -> bool:
         """Whether no younger generation begins with the rest of a line that this one began."""
-        place = self.generations.index(one) + 1
-        younger = self.generations[place : place + 1]
-        if one.archived and not younger:
+        if one.archived and one.superseded_at is None:
             return one.severed  # its successor is there, and between two names just now
-        return one.severed or all(other.instance != one.instance for other in younger)
+        return one.severed or self._is_last(one)
 
     def _begin_again(self, one: Generation, grown: int) -> None:
         """Give late bytes of an ended log a log of their own: what was promised of the old one stays true."""
         before = copy.copy(one)
         before.descriptor = -1
-        self.past.append(before)
+        self._remember(before, one)
         one.log = self.name(one.place)
         one.origin = one.offset - grown
         one.told = None
@@ -307,7 +326,7 @@ class Succession:
         """Close what has ended and has no name any more, or is one too many."""
         over = [one for one in self.generations if one.ended and (one.superseded_at is not None or one.complete)]
         for position, one in enumerate(over):
-            gone = not one.links and self._quiet(one, now)
+            gone = not one.links and self._quiet(one, now, self._timing.grace)
             if one.complete or gone or len(over) - position > _HELD:
                 self._drop(one)
 
@@ -344,8 +363,13 @@ class Succession:
 
     def _drop(self, one: Generation) -> None:
         one.close()
+        self._remember(one, one)
         self.generations.remove(one)
-        self.past.append(one)
+
+    def _remember(self, closed: Generation, place: Generation) -> None:
+        index = self.generations.index(place)
+        closed.behind = self.generations[index - 1] if index else None
+        self.past.append(closed)
 
     def _count(self, one: Generation) -> None:
         if one.shrunk:

@@ -170,8 +170,7 @@ class CriWriter(Writer):
         self.container.raw(data)
 
     def renew(self):
-        self.container.rename()
-        self.container.reopen()
+        self.container.rotate()
 
     def restart(self):
         """The application ends, all its lines written, and starts again."""

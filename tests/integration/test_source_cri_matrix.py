@@ -192,46 +192,120 @@ async def test_rule_27_late_bytes_of_an_old_generation_come_though_the_new_one_n
     assert turns <= 2, "one turn is one chunk, and then it is the other's"
 
 
-def test_rule_30_the_next_start_closes_the_old_one_once_that_is_at_its_end_and_quiet(tmp_path, container):
-    """The product's timing and a clock of the test's: last words come every 0.09 s, then nothing more."""
-    generations = succession.Succession(PodFollower(tmp_path).telemetry, cri.TIMING, lambda _: [])
+class Turns:
+    """Generations of one container on a clock of the test's, with the product's timing."""
 
-    def hold(path, now):
+    def __init__(self, container, telemetry):
+        self.container = container
+        self.listed_all = True
+        self.now = 0.0
+        self.generations = succession.Succession(telemetry, cri.TIMING, lambda _: [], lambda: self.listed_all)
+
+    def hold(self, path, before=None):
         one = generation.Generation(generation.open_log(str(path)), str(path), path.name)
-        one.instance = container.restart
-        generations.add(one, now)
+        one.instance = int(path.name.split(".")[0])
+        self.generations.add(one, self.now, before)
+        return one
 
-    def turns(begin, end):
-        """Take turns, two hundred a second."""
-        chunks = [generations.turn(begin + step / 200) for step in range(round((end - begin) * 200))]
-        return [(chunk.start.log, chunk.data, chunk.final) for chunk in chunks if chunk is not None]
+    def take(self, seconds):
+        """Take turns, two hundred a second; return what came."""
+        begin, self.now = self.now, self.now + seconds
+        chunks = [self.generations.turn(begin + step / 200) for step in range(round(seconds * 200))]
+        return [
+            (chunk.start.log, chunk.data, chunk.final if chunk.end_of_log else None)
+            for chunk in chunks
+            if chunk is not None
+        ]
 
+
+@pytest.fixture
+def turns(tmp_path, container):
+    made = Turns(container, PodFollower(tmp_path).telemetry)
+    yield made
+    made.generations.close()
+
+
+def test_rule_30_the_next_start_begins_behind_the_old_one_and_closes_it_after_a_second_of_quiet(turns, container):
+    """Last words come every 0.09 s, then once more within the second, then nothing more."""
     written = container.lines("one")
-    hold(container.path, 0.0)
-    assert turns(0.0, 0.5) == [("0.log", written, False)]
+    turns.hold(container.path)
+    assert turns.take(0.5) == [("0.log", written, None)]
     old = container.detach()
     container.start()
     new = container.lines("of the next start")
-    hold(container.path, 0.5)
-    now = 0.5
+    turns.hold(container.path)
     for number in range(5):
         word = container.write_to(old, f"last words {number}", tag="P")
-        assert turns(now, now + 0.09) == [("0.log", word, False)]
-        now += 0.09
-    os.close(old)
+        assert turns.take(0.09) == [("0.log", word, None)]
 
-    assert turns(now, now + 0.01) == []
-    assert turns(now + 0.02, now + 0.5) == [("0.log", b"", True), ("1.log", new, False)]
-    generations.close()
+    assert turns.take(0.01) == []
+    assert turns.take(0.8) == [("1.log", new, None)]
+    word = container.write_to(old, "the very last words", tag="P")
+    os.close(old)
+    assert turns.take(0.99) == [("0.log", word, None)]
+    assert turns.take(0.1) == [("0.log", b"", True)]
+    assert turns.take(9.0) == []
+
+
+def test_f04_the_end_of_a_start_waits_for_a_listing_that_saw_every_file(turns, container):
+    """While files are renamed a listing may miss one: the one that has the rest of a line, with a start behind it."""
+    begun = container.line("begun, ", tag="P")
+    old = container.rename()
+    container.reopen()
+    finished = container.line("finished")
+    between = container.path
+    container.start()
+    new = container.lines("of the next start")
+    turns.listed_all = False
+    turns.hold(old)
+    young = turns.hold(container.path)
+
+    assert turns.take(0.5) == [(old.name, begun, None)]
+    turns.hold(between, before=young)
+    turns.listed_all = True
+    got = turns.take(2.0)
+
+    assert got[:2] == [(old.name, b"", False), (between.name, finished, None)]
+    assert got[2:] == [("1.log", new, None), (between.name, b"", True)]
+
+
+def test_f05_where_no_listing_ever_saw_every_file_the_next_start_waits_for_the_grace_alone(turns, container):
+    begun = container.line("begun, ", tag="P")
+    old = container.path
+    container.start()
+    new = container.lines("of the next start")
+    turns.listed_all = False
+    turns.hold(old)
+    turns.hold(container.path)
+
+    assert turns.take(cri.TIMING.grace) == [(old.name, begun, None)]
+    assert turns.take(0.5) == [(old.name, b"", True), ("1.log", new, None)]
+
+
+async def test_f04_rule_29_told_to_stop_during_a_rotation_the_end_comes_before_the_rest_of_the_line(
+    follower, container
+):
+    follower.timing = cri.TIMING
+    async with follower.following() as reader:
+        await reader.expect(container.lines("one"))
+        begun = container.line("begun, ", tag="P")
+        container.rotate()
+        finished = container.line("finished")
+        reader.source.stop()
+        assert await reader.rest() == begun + finished
+
+    assert [(chunk.data, chunk.final) for chunk in reader.chunks if chunk.end_of_log] == [(b"", False)]
+    assert reader.chunks[-1].data == finished
 
 
 async def test_rule_30_late_words_of_a_start_that_is_over_are_delivered_all_the_same(follower, container):
     async with follower.following() as reader:
         await reader.expect(container.lines("one"))
+        (log,) = reader.logs
         old = container.detach()
         container.start()
         await reader.expect(container.lines("of the next start"))
-        assert reader.ended
+        await reader.ends(log)
         await reader.expect(container.write_to(old, "late"))
         os.close(old)
 

@@ -350,6 +350,27 @@ async def test_many_lives_give_every_line_once(tmp_path, container):
     assert follower.lost == follower.gaps == {}
 
 
+async def test_rule_16_an_archive_that_was_closed_keeps_its_place_behind_an_older_file_that_is_held(
+    tmp_path, container
+):
+    follower = PodFollower(tmp_path)
+    expected = container.lines("in start 0")
+    container.start()
+    expected += container.lines("in start 1, compressed")
+    compress(container.rotate())
+    expected += container.lines("in start 1")
+    async with follower.following() as reader:
+        await reader.expect(expected)
+        await reader.silence()
+        saved = json.loads(json.dumps(reader.source.snapshot({})))
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+        await reader.silence()
+
+    assert follower.lost == follower.gaps == {}
+
+
 async def test_f04_pieces_at_the_end_of_an_archive_wait_for_a_successor_that_has_no_name_yet(tmp_path, container):
     """Only a file that has a successor is compressed; at the start the successor may be between two names."""
     follower = PodFollower(tmp_path)

@@ -21,8 +21,8 @@ HURRY = succession.Timing(poll=0.001, idle_poll=0.002, settle=0.003, grace=0.02,
 PATIENT = succession.Timing(poll=0.001, idle_poll=0.002, settle=0.003, grace=3600.0, discovery=0.005)
 
 
-HURRY_POD = replace(HURRY, end_when_settled=True)
-PATIENT_POD = replace(PATIENT, end_when_settled=True)
+HURRY_POD = replace(HURRY, end_when_settled=True, last_words=0.003)
+PATIENT_POD = replace(PATIENT, end_when_settled=True, last_words=0.003)
 
 
 class Follower:
