@@ -64,7 +64,14 @@ def _measure(progress: report.Progress, *, quick: bool) -> list[Measurement]:
         program = whole.Whole(loki, prototype, Path(folder), _QUICK if quick else _FULL, progress.say)
         count, rounds = (4_000, 3) if quick else (14_000, 6)
         found += sink.measure(stages.normalized(corpus.canonical(count)), loki, rounds, progress.say)
-        return [*found, *program.canonical(), *program.mixed(), *program.steady(), *program.starting()]
+        return [
+            *found,
+            *program.canonical(),
+            *program.mixed(),
+            *program.steady(),
+            *program.container(),
+            *program.starting(),
+        ]
 
 
 def _stages(progress: report.Progress, *, quick: bool) -> list[Measurement]:

@@ -59,6 +59,11 @@ def canonical(count: int, *, seed: int = 1, step_ns: int = 100_000) -> list[byte
     return [line(now - times[-1] + moment) for moment in times]
 
 
+def in_cri(line: bytes, time_ns: int) -> bytes:
+    """Return the line as containerd writes it to a container's log."""
+    return f"{_second(time_ns // 10**9)}.{time_ns % 10**9:09d}Z stdout F ".encode() + line
+
+
 def canonical_line(seed: int) -> Callable[[int], bytes]:
     """Return what writes the next line, given its time. Chance comes from few bits and pools, because whoever writes 1 000 lines/s shares the machine with what is measured."""
     chance = random.Random(seed)

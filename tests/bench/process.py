@@ -110,7 +110,7 @@ def prototyping() -> Iterator[Callable[[Path], float]]:
 
 
 class Sidecar:
-    """One `sidecar run` that follows a file and pushes to a receiver. Leaves nothing behind."""
+    """One `sidecar run` that follows a log and pushes to a receiver. Leaves nothing behind."""
 
     def __init__(self, log: Path, loki: Receiver, *settings: str) -> None:
         self._port = _free_port()
@@ -211,12 +211,14 @@ class Sidecar:
             if len({*accounts.values()}) != 1:
                 raise BrokenError("counts disagree: " + ", ".join(f"{n} {what}" for what, n in accounts.items()))
 
-    def stop(self) -> None:
-        """End it as Kubernetes does."""
+    def stop(self) -> float:
+        """End it as Kubernetes does; return the seconds it takes."""
+        began = time.perf_counter()
         self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(_PATIENCE)
         if code:
             raise BrokenError(f"the sidecar ended with {code} after SIGTERM: {self._said()}")
+        return time.perf_counter() - began
 
 
 def libraries_alone() -> float:

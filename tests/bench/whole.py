@@ -13,7 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from tests.bench import corpus, process, stages
-from tests.bench.report import Measurement
+from tests.bench.report import BrokenError, Measurement
 from tests.bench.stages import Took
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ _BESIDE = 2000  # canonical lines for the prototype beside other lines
 _SHORT_WAIT_MS = 50.0
 _RATE = 1000  # lines a second
 _TICK = 0.005
+_LAST_WORDS = 1000  # lines written right before SIGTERM
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,49 @@ class Whole:
             ),
         ]
 
+    def container(self) -> list[Measurement]:
+        """Measure the same of a container's log: idling, latency, and how long the end takes with words just written."""
+        folder = self._folder / "pod" / "app"
+        folder.mkdir(parents=True)
+        log = folder / "0.log"
+        log.touch()
+        self._loki.reset()
+        of = partial(Measurement, group="a container's log (cri), Loki sink")
+        settings = ["source.kind=cri", f"source.path={folder.parent}", "source.container=app"]
+        with process.Sidecar(
+            log, self._loki, *settings, f"sinks.loki.batch.max_wait={_SHORT_WAIT_MS:g}ms", f"state.dir={folder / 's'}"
+        ) as sidecar:
+            idle = self._idle(sidecar, log)
+            self._write_steadily(sidecar, log, self._sizes.short_seconds, "cri", corpus.in_cri)
+            ages = self._loki.sums(ages=True)
+            last = [corpus.in_cri(line, time.time_ns()) for line in corpus.canonical(_LAST_WORDS, seed=99)]
+            with log.open("ab") as file:
+                file.write(b"".join(last))
+            seconds = sidecar.stop()
+            entries = self._loki.sums()["entries"]
+            written = int(self._sizes.short_seconds * _RATE) + _LAST_WORDS
+            if entries != written:
+                raise BrokenError(f"{entries} of {written} records arrived before the end")
+        return [
+            of(name="CPU, idle", value=idle.value, unit=idle.unit, budget=idle.budget, ratio=idle.ratio, to=idle.to),
+            of(
+                name=f"p99 beyond a batch wait of {_SHORT_WAIT_MS:g} ms",
+                value=ages["p99"] - _SHORT_WAIT_MS,
+                unit="ms",
+                budget=250,
+                ratio=ages["p99"] / ages["p50"],
+                to="p50",
+            ),
+            of(
+                name=f"SIGTERM to exit, {_LAST_WORDS} lines just written",
+                value=seconds,
+                unit="s",
+                budget=2.0,
+                ratio=seconds / process.bare_start(),
+                to="importing the libraries",
+            ),
+        ]
+
     def _idle(self, sidecar: process.Sidecar, log: Path) -> Measurement:
         seconds = self._sizes.idle_seconds
         self._say(f"idle, {seconds:g} s")
@@ -245,7 +289,14 @@ class Whole:
         sidecar.reconcile(self._loki, written)
         return program, beside
 
-    def _write_steadily(self, sidecar: process.Sidecar, log: Path, seconds: float, what: str) -> tuple[float, float]:
+    def _write_steadily(
+        self,
+        sidecar: process.Sidecar,
+        log: Path,
+        seconds: float,
+        what: str,
+        wrap: Callable[[bytes, int], bytes] = lambda line, _: line,
+    ) -> tuple[float, float]:
         """Write at the rate, a few lines at a time; return resident MiB of the second half, and the share of a core."""
         line = corpus.canonical_line(1)
         total = int(seconds * _RATE)
@@ -259,7 +310,8 @@ class Whole:
                 if due > written:
                     now = time.time_ns()
                     # a microsecond apart, as they would be
-                    file.write(b"".join(line(now + 1000 * number) for number in range(due - written)))
+                    times = range(now, now + 1000 * (due - written), 1000)
+                    file.write(b"".join(wrap(line(moment), moment) for moment in times))
                     if written // (_RATE // 2) != due // (_RATE // 2):
                         self._say(f"{what} at {_RATE} lines/s, {written / _RATE:.0f} of {seconds:g} s")
                         resident.append(sidecar.memory()[0])
