@@ -81,7 +81,7 @@ class Reading:
     """What a duration field said."""
 
     ms: float | None = None
-    rejected: str = ""  # why there is no ms: a reason of telemetry.REJECTED
+    rejected: str = ""  # why there is no ms: a reason of telemetry.catalogue.REJECTED
     inferred: bool = False  # the unit was guessed from the number's type alone
 
 

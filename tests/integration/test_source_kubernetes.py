@@ -51,7 +51,7 @@ class Followed:
     def gaps(self):
         return {
             reason: count
-            for reason in telemetry.GAPS
+            for reason in telemetry.catalogue.GAPS
             if (count := self.counted("sidecar_log_gaps_total", reason=reason))
         }
 

@@ -64,7 +64,9 @@ class History:
 
     def gaps(self):
         name = "sidecar_log_gaps_total"
-        counts = [self.telemetry.registry.get_sample_value(name, {"reason": reason}) for reason in telemetry.GAPS]
+        counts = [
+            self.telemetry.registry.get_sample_value(name, {"reason": reason}) for reason in telemetry.catalogue.GAPS
+        ]
         return sum(count or 0 for count in counts)
 
     async def noticed(self):

@@ -76,12 +76,12 @@ class Follower:
     @property
     def lost(self) -> dict[str, float]:
         """Bytes lost by reason, without the reasons that lost none."""
-        lost = {reason: self.counted("sidecar_lost_bytes_total", reason=reason) for reason in telemetry.LOST}
+        lost = {reason: self.counted("sidecar_lost_bytes_total", reason=reason) for reason in telemetry.catalogue.LOST}
         return {reason: count for reason, count in lost.items() if count}
 
     @property
     def gaps(self) -> dict[str, float]:
-        gaps = {reason: self.counted("sidecar_log_gaps_total", reason=reason) for reason in telemetry.GAPS}
+        gaps = {reason: self.counted("sidecar_log_gaps_total", reason=reason) for reason in telemetry.catalogue.GAPS}
         return {reason: count for reason, count in gaps.items() if count}
 
     @property

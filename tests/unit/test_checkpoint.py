@@ -37,7 +37,7 @@ class Told:
     def invalid(self) -> dict[str, float]:
         counted = {
             reason: self.value("sidecar_checkpoint_invalid_total", reason=reason)
-            for reason in telemetry.INVALID_CHECKPOINTS
+            for reason in telemetry.catalogue.INVALID_CHECKPOINTS
         }
         return {reason: count for reason, count in counted.items() if count}
 
