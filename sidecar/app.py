@@ -25,6 +25,7 @@ from sidecar import (
     checkpoint,
     deadletter,
     delivery,
+    dispatch,
     health,
     lock,
     merge,
@@ -114,8 +115,13 @@ class App:
         self._pump = pipeline.Pump(
             source=self.source,
             normalizer=self._normalizer,
-            observer=self.requests,
-            outboxes=self.deliveries,
+            dispatch=dispatch.Dispatch(
+                observer=self.requests,
+                outboxes=self.deliveries,
+                telemetry=self.telemetry,
+                on_invalid=config.schema.on_invalid,
+                quarantine=self._quarantine,
+            ),
             tracker=self._tracker,
             telemetry=self.telemetry,
             limits=pipeline.Limits(
@@ -123,8 +129,6 @@ class App:
                 idle_flush=config.source.idle_flush,
                 keep_unfinished=self._checkpoint is not None and self.source.resumable,
             ),
-            on_invalid=config.schema.on_invalid,
-            quarantine=self._quarantine,
             again=self._make_normalizer,
         )
         self.health = self._make_health()

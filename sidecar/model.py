@@ -1,6 +1,6 @@
 """The nouns that travel through the pipeline: Position, Chunk, Lines, Record, Batch, Push, Receipt.
 
-Promise: plain data without behaviour of its own, imported by everything and importing nothing of ours.
+Promise: plain data that decides nothing, imported by everything and importing nothing of ours.
 A batch (everything one read gave) is the unit that moves; nothing here is ever awaited per line.
 Hot types are mutable dataclasses with slots because freezing costs twice the time to build them.
 """
@@ -73,6 +73,30 @@ class Lines:
     def physical(self) -> int:
         """How many physical lines these texts account for."""
         return len(self.texts) + self.joined + self.blank
+
+    def part(self, start: int, end: int) -> Lines:
+        """Return some of the lines; what counts for all of them stays with the first part."""
+        return Lines(
+            self.texts[start:end],
+            streams=self.streams if isinstance(self.streams, str) else self.streams[start:end],
+            log=self.log,
+            stamps=self.stamps[start:end] if self.stamps is not None else None,
+            starts=self.starts[start:end] if self.starts is not None else None,
+            marks={index - start: mark for index, mark in self.marks.items() if start <= index < end},
+            joined=self.joined if start == 0 else 0,
+            blank=self.blank if start == 0 else 0,
+        )
+
+    def append(self, more: Lines) -> None:
+        """Take over the logical lines of one stream behind what is here."""
+        offset = len(self.texts)
+        self.texts += more.texts
+        if self.stamps is not None and more.stamps is not None:
+            self.stamps += more.stamps
+        self.marks.update({index + offset: mark for index, mark in more.marks.items()})
+        self.kinds.update({index + offset: kind for index, kind in more.kinds.items()})
+        self.joined += more.joined
+        self.blank += more.blank
 
 
 @dataclass(slots=True)

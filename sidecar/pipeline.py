@@ -13,42 +13,22 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sidecar import acks, framing, multiline, observed
 from sidecar.errors import SidecarError, StateError
-from sidecar.model import Batch, Chunk, Lines, Outcome, Position, Record
+from sidecar.model import Chunk, Lines, Position, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
-    from sidecar.model import RequestGroup, RequestKey
-    from sidecar.normalize import Normalized, Normalizer
+    from sidecar.dispatch import Dispatch
+    from sidecar.normalize import Normalizer
     from sidecar.sources import Source
     from sidecar.telemetry import Telemetry
 
 _MOST_MARKS = 256  # logs that are read or not delivered yet; a source holds a few dozen at most
 _SLICE = 512  # lines between two turns of the event loop: about 10 ms of the slowest format
-
-
-class Observer(Protocol):
-    """What takes the requests of a batch: durations.Requests."""
-
-    def observe(self, groups: Mapping[RequestKey, RequestGroup]) -> None: ...
-
-    def learn(self, method: str, template: str) -> None: ...
-
-
-class Outbox(Protocol):
-    """What takes a batch for one sink: delivery.Delivery."""
-
-    async def put(self, batch: Batch) -> None: ...
-
-
-class Quarantine(Protocol):
-    """Where records that stay invalid go instead of the sinks: deadletter.DeadLetters."""
-
-    def write(self, records: Sequence[Record], reason: str, detail: str = "") -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,25 +61,19 @@ class Pump:
         *,
         source: Source,
         normalizer: Normalizer,
-        observer: Observer,
-        outboxes: Sequence[Outbox],
+        dispatch: Dispatch,
         tracker: acks.Tracker,
         telemetry: Telemetry,
         limits: Limits,
-        on_invalid: str = "forward",
-        quarantine: Quarantine | None = None,
         again: Callable[[], Normalizer] | None = None,
         clock: Callable[[], float] = time.monotonic,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._source = source
-        self._observer = observer
-        self._outboxes = outboxes
+        self._dispatch = dispatch
         self._tracker = tracker
         self._telemetry = telemetry
         self._limits = limits
-        self._on_invalid = on_invalid
-        self._quarantine = quarantine
         self._make_again = again
         self._clock = clock
         self._clock_ns = clock_ns
@@ -345,7 +319,7 @@ class Pump:
             lines.starts = framer.starts()
         count = len(lines.texts)
         for start in range(0, count, _SLICE):
-            part = lines if count <= _SLICE else _part(lines, start, start + _SLICE)
+            part = lines if count <= _SLICE else lines.part(start, start + _SLICE)
             boundary = self._stand(lines, start + _SLICE, framer, stream)
             await self._assemble(part, stream, boundary, lane)
         if not count and lines.joined:
@@ -387,8 +361,8 @@ class Pump:
             lines.joined = 0
             start = 0
             for end in [*_changes(lines.streams), len(lines.texts)]:
-                run = _part(lines, start, end)
-                _append(done, self._assembler(lines.streams[start] or stream, lane).feed(run, now))
+                run = lines.part(start, end)
+                done.append(self._assembler(lines.streams[start] or stream, lane).feed(run, now))
                 start = end
         await self._logical(done, boundary, lane)
 
@@ -426,7 +400,7 @@ class Pump:
             for assembler in list(lane.assemblers.values()):
                 await self._logical(assembler.flush(), self._boundary(), lane)
         if not self._limits.keep_unfinished:
-            self._observe(self._counting.normalizer.finish())
+            self._dispatch.count(self._counting.normalizer.finish())
 
     def _outside(self, position: int) -> int:
         """Return the last position, up to this one, that is not among the pieces of a line.
@@ -458,59 +432,20 @@ class Pump:
         result = lane.normalizer.normalize(lines) if lines.texts else None
         if lane.counts and lines.physical:
             self._telemetry.lines_read(lines.physical, joined=lines.joined, blank=lines.blank)
+        records: list[Record] = []
         if result is not None:
             if lane.counts:
-                self._observe(result)
+                self._dispatch.count(result)
             self._newest_ns = result.records[-1].time_ns
-            records = self._forwarded(result.records, counts=lane.counts)
-        else:
-            records = []
-        parts = len(self._outboxes)
+            records = self._dispatch.forwarded(result.records, counts=lane.counts)
         # Of a block that began in an older log, the first line in this one is what must not be passed.
         starts = [start for log, start in self._pending_places() if log == self._log]
-        ack = self._tracker.open(Position(self._log, self._outside(min([boundary, *starts]))), parts)
+        position = Position(self._log, self._outside(min([boundary, *starts])))
+        ack = self._tracker.open(position, self._dispatch.sinks)
         # At once: the end of a log must not wait for another turn once what began in it is acknowledged.
         self._finish_logs()
-        if records:
-            batch = Batch(records, ack)
-            for outbox in self._outboxes:
-                await outbox.put(batch)
-        else:
-            for _ in self._outboxes:
-                ack.done()
+        await self._dispatch.offer(records, ack)
         await asyncio.sleep(0)
-
-    def _observe(self, result: Normalized) -> None:
-        self._telemetry.records(result.outcomes, result.formats, result.levels, result.violations)
-        for reason, count in result.rejected.items():
-            self._telemetry.observations_rejected(reason, count)
-        if result.deduplicated:
-            self._telemetry.requests_deduplicated(result.deduplicated)
-        for method, template in result.routes:
-            self._observer.learn(method, template)
-        if result.requests:
-            self._observer.observe(result.requests)
-
-    def _forwarded(self, records: list[Record], *, counts: bool) -> list[Record]:
-        """Return what sinks are offered: everything, or everything but the records that stay invalid.
-
-        What was counted by an earlier process was withheld by it too.
-        """
-        if self._on_invalid == "forward":
-            return records
-        kept = [record for record in records if record.outcome is not Outcome.INVALID]
-        withheld = len(records) - len(kept) if counts else 0
-        if withheld and self._on_invalid == "drop":
-            self._telemetry.records_withheld("dropped_invalid", withheld)
-        elif withheld and self._quarantine is not None:
-            by_reason: dict[str, list[Record]] = {}
-            for record in records:
-                if record.outcome is Outcome.INVALID:
-                    by_reason.setdefault(_reason(record), []).append(record)
-            for reason, bad in by_reason.items():
-                self._quarantine.write(bad, reason)
-            self._telemetry.records_withheld("quarantined", withheld)
-        return kept
 
     def _lag(self) -> None:
         unread = self._source.unread()
@@ -518,35 +453,6 @@ class Pump:
         self._telemetry.lag(unread, age)
 
 
-def _reason(record: Record) -> str:
-    return ",".join(f"{field}:{rule}" for field, rule in record.violations[:10])
-
-
 def _changes(streams: list[str]) -> list[int]:
     """Return the indexes at which the stream changes."""
     return [index for index in range(1, len(streams)) if streams[index] != streams[index - 1]]
-
-
-def _part(lines: Lines, start: int, end: int) -> Lines:
-    """Return some of the lines; what counts for all of them stays with the first part."""
-    return Lines(
-        lines.texts[start:end],
-        streams=lines.streams if isinstance(lines.streams, str) else lines.streams[start:end],
-        log=lines.log,
-        stamps=lines.stamps[start:end] if lines.stamps is not None else None,
-        starts=lines.starts[start:end] if lines.starts is not None else None,
-        marks={index - start: mark for index, mark in lines.marks.items() if start <= index < end},
-        joined=lines.joined if start == 0 else 0,
-        blank=lines.blank if start == 0 else 0,
-    )
-
-
-def _append(done: Lines, more: Lines) -> None:
-    offset = len(done.texts)
-    done.texts += more.texts
-    if done.stamps is not None and more.stamps is not None:
-        done.stamps += more.stamps
-    done.marks.update({index + offset: mark for index, mark in more.marks.items()})
-    done.kinds.update({index + offset: kind for index, kind in more.kinds.items()})
-    done.joined += more.joined
-    done.blank += more.blank

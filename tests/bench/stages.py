@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
-from sidecar import acks, delivery, framing, multiline, normalize, pipeline, routes, validation
+from sidecar import acks, delivery, dispatch, framing, multiline, normalize, pipeline, routes, validation
 from sidecar.metrics import durations
 from sidecar.model import Batch, Chunk, Lines, Position, Push, Receipt
 from sidecar.sinks import loki
@@ -196,8 +196,7 @@ class _Material:
         pump = pipeline.Pump(
             source=_Chunks(self._chunks),
             normalizer=self._warm_normalizer(),
-            observer=_requests(telemetry),
-            outboxes=[outbox],
+            dispatch=dispatch.Dispatch(observer=_requests(telemetry), outboxes=[outbox], telemetry=telemetry),
             tracker=acks.Tracker(),
             telemetry=telemetry,
             limits=pipeline.Limits(max_line_bytes=_MAX_LINE_BYTES, idle_flush=1.0, keep_unfinished=False),

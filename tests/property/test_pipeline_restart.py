@@ -11,7 +11,7 @@ import orjson
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sidecar import acks, normalize, pipeline, routes, validation
+from sidecar import acks, dispatch, normalize, pipeline, routes, validation
 from sidecar.metrics import durations
 from sidecar.model import Chunk, Position
 from sidecar.telemetry import Log, Telemetry
@@ -208,8 +208,7 @@ def live(world, deaths, lag, *, saves):
     pump = pipeline.Pump(
         source=Generations(world, positions),
         normalizer=counting,
-        observer=requests,
-        outboxes=[sink],
+        dispatch=dispatch.Dispatch(observer=requests, outboxes=[sink], telemetry=told),
         tracker=tracker,
         telemetry=told,
         limits=LIMITS,

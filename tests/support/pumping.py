@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import generate_latest
 
-from sidecar import acks, normalize, pipeline, routes, validation
+from sidecar import acks, dispatch, normalize, pipeline, routes, validation
 from sidecar.metrics import durations
 from sidecar.model import Batch, Chunk, Position, Record
 from sidecar.telemetry import Log, Telemetry
@@ -88,8 +88,7 @@ def pump(
     one = pipeline.Pump(
         source=MemorySource(list(chunks), resumable),
         normalizer=normalize.Normalizer(normalize.Config(), _SCHEMA, service_name="shop", clock_ns=lambda: 1),
-        observer=requests,
-        outboxes=[outbox],
+        dispatch=dispatch.Dispatch(observer=requests, outboxes=[outbox], telemetry=told),
         tracker=tracker,
         telemetry=told,
         limits=pipeline.Limits(max_line_bytes=max_line_bytes, idle_flush=1.0, keep_unfinished=keep_unfinished),
