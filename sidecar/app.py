@@ -16,33 +16,31 @@ import time
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import sidecar
 from sidecar import (
     acks,
     books,
     checkpoint,
-    deadletter,
     delivery,
     dispatch,
     health,
     lock,
     merge,
     normalize,
+    outlets,
     overview,
     pipeline,
     routes,
     server,
     sources,
-    spool,
     status_page,
     validation,
 )
 from sidecar.delivery import condition
 from sidecar.errors import SidecarError
 from sidecar.metrics import durations, exposition
-from sidecar.sinks import loki, stdout
 from sidecar.sources import command
 from sidecar.telemetry import Log, Telemetry
 
@@ -50,13 +48,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sidecar.config import Config
-    from sidecar.sinks import Sink
     from sidecar.sources import Source
 
 EXIT_FAILURE = 1
 EXIT_DEADLINE = 3
-_QUEUE_BYTES = 1 << 20  # of a sink that may make the source wait: four pushes' worth keep it busy
-_QUARANTINE_BYTES = 64 << 20
 _LAST_SECOND = 1.0  # of `drain_seconds`: kept for what is read when a log did not fall silent
 _QUIET_LOOK = 0.1
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -89,10 +84,9 @@ class App:
         self.config = config
         self._on_listening = on_listening
         self._started_at = time.monotonic()
-        names = sink_names(config)
         self.telemetry = telemetry or Telemetry(
             log=Log(),
-            sinks=names,
+            sinks=outlets.sink_names(config),
             version=sidecar.__version__,
             revision=os.environ.get("GIN_SIDECAR_REVISION", ""),
         )
@@ -106,10 +100,8 @@ class App:
         self.requests = durations.Requests(config.metrics, table, self.telemetry)
         self._books.restore(self.requests)
         self.source: Source = sources.create(config.source, self.telemetry, saved=self._books.source, argv=argv)
-        self._sinks: list[Sink] = []
-        self._closing: list[Callable[[], None]] = []
-        self._quarantine = self._open_quarantine()
-        self.deliveries = [self._delivery(name) for name in names]
+        self._outlets = outlets.Outlets(config, self.telemetry, source_waits=self.source.resumable)
+        self.deliveries = self._outlets.deliveries
         self._tracker = acks.Tracker()
         self._normalizer = self._make_normalizer()
         self._pump = pipeline.Pump(
@@ -120,7 +112,7 @@ class App:
                 outboxes=self.deliveries,
                 telemetry=self.telemetry,
                 on_invalid=config.schema.on_invalid,
-                quarantine=self._quarantine,
+                quarantine=self._outlets.quarantine,
             ),
             tracker=self._tracker,
             telemetry=self.telemetry,
@@ -172,54 +164,6 @@ class App:
         config = self.config
         made = normalize.Normalizer(config.normalize, self._schema, service_name=config.service_name)
         return self._books.restore_normalizer(made)
-
-    def _open_quarantine(self) -> deadletter.DeadLetters | None:
-        if self.config.schema.on_invalid != "quarantine":
-            return None
-        path = Path(self.config.state.dir) / "dead-letter" / "quarantine.ndjson"
-        made = deadletter.DeadLetters(
-            path, max_bytes=_QUARANTINE_BYTES, telemetry=self.telemetry, lost_reason="quarantine_full"
-        )
-        self._closing.append(made.close)
-        return made
-
-    def _delivery(self, name: str) -> delivery.Delivery:
-        config = self.config.sinks.loki
-        sink = make_sink(name, self.config, self.telemetry)
-        self._sinks.append(sink)
-        if name == "stdout":
-            # stdout is back-pressure by nature: a reader that does not read stops the writer, as with `tee`
-            return delivery.Delivery(sink, policy="block", max_bytes=_QUEUE_BYTES, telemetry=self.telemetry)
-        letters = None
-        if self.config.state.dir:
-            path = Path(self.config.state.dir) / "dead-letter" / f"{name}.ndjson"
-            letters = deadletter.DeadLetters(path, max_bytes=config.spool_max_bytes, telemetry=self.telemetry)
-            self._closing.append(letters.close)
-        policy = self._policy()
-        queue = None
-        if policy == "spool":
-            directory = Path(self.config.state.dir) / "spool" / name
-            queue = spool.Spool(directory, max_bytes=config.spool_max_bytes, telemetry=self.telemetry)
-            self._closing.append(queue.close)
-        return delivery.Delivery(
-            sink,
-            policy=policy,
-            max_bytes=config.spool_max_bytes if policy == "drop" else _QUEUE_BYTES,
-            telemetry=self.telemetry,
-            batch_bytes=config.batch.max_bytes,
-            max_wait=config.batch.max_wait,
-            dead_letters=letters,
-            spool=queue,
-        )
-
-    def _policy(self) -> delivery.Policy:
-        """Say what to do when Loki does not keep up, where the configuration leaves it open."""
-        chosen = self.config.sinks.loki.when_full
-        if chosen != "auto":
-            return cast("delivery.Policy", chosen)
-        if self.source.resumable:
-            return "block"  # a file waits on disk
-        return "spool" if self.config.state.dir else "drop"  # a pipe must flow, or the application stops
 
     def _make_health(self) -> health.Health:
         made = health.Health(version=sidecar.__version__, service_id=self.config.service_name)
@@ -279,10 +223,7 @@ class App:
             await self.server.start()
             outer.push_async_callback(self.server.stop)
             self._listening()
-            for sink in self._sinks:
-                outer.push_async_callback(sink.close)
-            for close in self._closing:
-                outer.callback(close)
+            outer.push_async_callback(self._outlets.close)
             outer.push_async_callback(self._books.save)
             outer.push_async_callback(self.source.close)
             return await self._work()
@@ -431,31 +372,5 @@ class App:
             await self._books.save()
 
 
-def sink_names(config: Config) -> list[str]:
-    """Return the configured sinks: stdout where nothing else is."""
-    names = ["loki"] if config.sinks.loki.url else []
-    enabled = config.sinks.stdout.enabled
-    if enabled or (enabled is None and not names):
-        names.insert(0, "stdout")
-    return names
-
-
-def make_sink(name: str, config: Config, telemetry: Telemetry) -> Sink:
-    """Return a sink by its name in the configuration."""
-    if name == "stdout":
-        return stdout.Stdout()
-    return loki.Loki(config.sinks.loki, telemetry=telemetry, identity=_identity(config))
-
-
 def _delivering(each: delivery.Delivery) -> health.Check:
     return condition.check(each.status(), time.time())
-
-
-def _identity(config: Config) -> dict[str, str]:
-    known = {
-        "namespace": config.pod.namespace,
-        "pod": config.pod.name,
-        "container": config.source.container or config.pod.container,
-        "environment": config.environment,
-    }
-    return {name: value for name, value in known.items() if value}

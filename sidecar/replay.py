@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from sidecar import app, console, delivery, gotext, times, validation
+from sidecar import console, delivery, gotext, outlets, times, validation
 from sidecar.model import Batch, Outcome, Record
 from sidecar.normalize import parsing
 from sidecar.telemetry import Log, Telemetry
@@ -87,11 +87,11 @@ def run(files: Sequence[str], config: Config) -> int:
 
 
 async def _replay(files: Sequence[str], config: Config) -> int:
-    names = app.sink_names(config)
+    names = outlets.sink_names(config)
     telemetry = Telemetry(log=Log(), sinks=names)
     schema = validation.load(config.schema)
     report = _Report()
-    sinks = [app.make_sink(name, config, telemetry) for name in names]
+    sinks = [outlets.make_sink(name, config, telemetry) for name in names]
     deliveries = [
         delivery.Delivery(
             sink,
