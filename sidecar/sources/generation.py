@@ -143,7 +143,7 @@ class Generation:
     def identity(self) -> Identity:
         """Who this is, by as much as anybody has read of it: after a restart that is more than was delivered."""
         proven = self.proven
-        if proven is not None and proven.end > self.offset:
+        if proven is not None and (proven.end > self.offset or not self._at_offset):
             return replace(proven, device=self.place[0], inode=self.place[1], modified_ns=self.modified_ns)
         return Identity(
             *self.place,
@@ -153,6 +153,11 @@ class Generation:
             mark=_digest(self._tail),
             modified_ns=self.modified_ns,
         )
+
+    @property
+    def _at_offset(self) -> bool:
+        """Whether the bytes before the offset have been seen by this process."""
+        return True
 
     @property
     def ended(self) -> bool:

@@ -138,20 +138,18 @@ class Gzipped(generation.Generation):
     """One compressed file. It cannot grow."""
 
     def __init__(self, descriptor: int, path: str, log: str, offset: int = 0, known: Identity | None = None) -> None:
-        """Take over `descriptor`. `known` is who it was when `offset` was read, which holds until we are there."""
+        """Take over `descriptor`. `known` is who it was when `offset` was read."""
         super().__init__(descriptor, path, log)
         self.origin = self.offset = offset
         self.complete = self.archived = True
-        self._known = known
+        self.proven = known
         self._reader = Reader(descriptor)
         self._claimed = content_bytes(descriptor)
         self.size = max(self._claimed, offset + 1)
 
     @property
-    def identity(self) -> Identity:
-        if self._reader.position < self.offset and self._known is not None:
-            return self._known
-        return super().identity
+    def _at_offset(self) -> bool:
+        return self._reader.position >= self.offset
 
     def look(self) -> int:
         if self.descriptor < 0 or self._reader.at_end:
