@@ -147,7 +147,7 @@ class Framer:
         self._end: int | None = None  # behind everything fed; None before the first feed
         self._joining: dict[str, _Joining] = carried.joining if carried is not None else {}  # by stream
         for line in self._joining.values():  # what they hold up here is this log, from its start
-            line.start = 0
+            line.start = start
             line.carried = True
         self._stamp = 0  # of the newest line, for a malformed one behind it
         # Where the lines of the last feed began, in what costs nothing to keep: see `starts`.

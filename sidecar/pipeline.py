@@ -80,9 +80,9 @@ class Pump:
         self._framers: dict[tuple[str, str], framing.Framer] = {}
         self._counting = _Lane(normalizer, counts=True)
         self._repeating: _Lane | None = None
-        self._carried: dict[str, framing.Carried] = {}
-        self._carried_from: dict[str, set[str]] = {}  # stream → the logs in which its carried pieces began
-        self._carried_to: dict[str, str] = {}  # stream → the log at whose start the line of these pieces counts
+        self._carried: dict[tuple[str, str], framing.Carried] = {}  # log that has ended, stream → its last pieces
+        # log, stream → where it began with such pieces, at which their line counts, and the logs they are from
+        self._begun_by: dict[tuple[str, str], tuple[int, set[str]]] = {}
         self._spans: dict[str, list[tuple[int, int]]] = {}  # log → lines of pieces that a position may be inside of
         self._log = ""  # the log of the newest chunk: positions are in it
         self._read = 0  # where that chunk ended
@@ -172,11 +172,12 @@ class Pump:
         framer = self._framers.get(key)
         if framer is None:
             known = mark.encoding if mark is not None else None
-            # A log that an earlier process left behind its start has been given the end of what is carried to it.
-            carried = self._carried.pop(chunk.stream, None)
-            carried = carried if chunk.start.offset == 0 else None
-            if carried:
-                self._carried_to[chunk.stream] = log
+            carried = self._carried.pop((chunk.continues, chunk.stream), None)
+            if log in self._again and chunk.start.offset:
+                carried = None  # an earlier process got behind its first line, and so has delivered these pieces
+            if carried is not None:
+                _, earlier = self._begun_by.get((chunk.continues, chunk.stream), (0, set[str]()))
+                self._begun_by[key] = (chunk.start.offset, {chunk.continues, *earlier})
             framer = self._framers[key] = framing.Framer(
                 max_line_bytes=self._limits.max_line_bytes,
                 encoding=framing.Encoding(known) if known else None,
@@ -194,10 +195,9 @@ class Pump:
         if chunk.end_of_log:
             if not chunk.final:
                 # pieces of a line that the runtime finishes in the next generation of the log go with it
-                carried = self._carried[chunk.stream] = framer.carry()
-                begun = self._carried_from.setdefault(chunk.stream, set())
+                carried = framer.carry()
                 if carried:
-                    begun.add(log)
+                    self._carried[key] = carried
             del self._framers[key]
             self._ended[log] = self._read
             await self._flush(framer, chunk.stream)
@@ -272,17 +272,18 @@ class Pump:
         A line that goes on in the next log is pending until it is handed over: its first pieces are in this one.
         """
         places = self._pending_places()
-        begun = {log for log, _ in places}
-        for stream, logs in self._carried_from.items():
+        begun = {log for log, _ in [*places, *self._carried]}
+        for key, (first, logs) in list(self._begun_by.items()):
+            framer = self._framers.get(key)
             if (
-                self._carried.get(stream)
-                or any(one.carries for (_, of), one in self._framers.items() if of == stream)
-                or (self._carried_to.get(stream), 0) in places
-                or any(start == 0 for start, _ in self._spans.get(self._carried_to.get(stream, ""), ()))
+                key in self._carried
+                or (framer is not None and framer.carries)
+                or (key[0], first) in places
+                or any(start == first for start, _ in self._spans.get(key[0], ()))
             ):
                 begun |= logs
             else:
-                logs.clear()
+                del self._begun_by[key]
         for log in self._ended.keys() - begun:
             # it stands behind everything that was handed over of the log: reached when that is acknowledged
             end = self._closed[log] = self._ended.pop(log)
@@ -393,7 +394,7 @@ class Pump:
         if not self._limits.keep_unfinished:
             for (_, stream), framer in list(self._framers.items()):
                 await self._physical(framer.flush(), framer, stream)
-            for stream, carried in self._carried.items():
+            for (_, stream), carried in self._carried.items():
                 framer = framing.Framer(max_line_bytes=self._limits.max_line_bytes, carried=carried)
                 await self._physical(framer.flush(), framer, stream)
         for lane in self._lanes():

@@ -120,9 +120,11 @@ class Generation:
         self.settled = False  # its successor may be read; late bytes are still welcome
         self.complete = False  # cannot grow: a copy, or content that is gone
         self.archived = False  # compressed, which happens to a file that has a successor
+        self.begun = False  # something was told of it
         self.told: int | None = None  # where its end was told; it may grow all the same
         self.late = False  # what came behind an end that was told
         self.severed = False  # what it leaves unfinished, nothing finishes
+        self.continued = False  # the one behind it has begun
         self.instance = 0  # which start of the container wrote it; 0 where nobody counts
         self.behind: Generation | None = None  # once closed: the one before it that was still held
         self.proven: Identity | None = None  # what an earlier process had read, which may be more

@@ -134,6 +134,9 @@ def _held(state: State, matches: Mapping[int, tuple[Found, int]], telemetry: Tel
     for number, (entry, instance) in enumerate(state.entries):
         if number not in matches:
             _account(entry, telemetry)
+            before = [one for one in held.values() if one.instance == instance]
+            if before and not entry.done:  # gone with the end of a line that the one before it began
+                before[-1].severed = True
             continue
         one, descriptor = matches[number]
         if one.compressed and entry.done and gzipped.content_bytes(descriptor) == entry.identity.end:

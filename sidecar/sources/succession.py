@@ -241,7 +241,7 @@ class Succession:
             one.end_met_at = None
             if one.offset >= one.size and not (one.complete and self._timing.end_when_settled):
                 self._settle(one, now)
-            return Chunk(data, Position(one.log, one.offset - len(data)))
+            return Chunk(data, Position(one.log, one.offset - len(data)), continues=self._begin(one))
         if one.offset < one.size and not self._stopping:
             return None  # NULs were skipped, more waits
         if one.end_met_at is None and one.superseded_at is not None:
@@ -249,8 +249,29 @@ class Succession:
         self._settle(one, now)
         if self._has_ended(one, now):
             one.told = one.offset
-            return Chunk(b"", Position(one.log, one.offset), end_of_log=True, final=self._is_final(one))
+            final = self._is_final(one)
+            position = Position(one.log, one.offset)
+            return Chunk(b"", position, end_of_log=True, final=final, continues=self._begin(one))
         return None
+
+    def _begin(self, one: Generation) -> str:
+        """Return the log that this one goes on with; nothing where that is known, or there is none."""
+        if one.begun:
+            return ""
+        one.begun = True
+        before = self._before(one)
+        if before is None:
+            return ""
+        before.continued = True
+        return before.log
+
+    def _before(self, one: Generation) -> Generation | None:
+        """Return the generation of the same start that was written right before this one."""
+        if one.late:
+            return None
+        written = self.written()
+        older = [other for other in written[: written.index(one)] if other.instance == one.instance and not other.late]
+        return older[-1] if older else None
 
     def _settle(self, one: Generation, now: float) -> None:
         """Let the successor of a generation begin that is read to its end, for now."""
@@ -287,7 +308,7 @@ class Succession:
         """Whether no younger generation begins with the rest of a line that this one began."""
         if one.archived and one.superseded_at is None:
             return one.severed  # its successor is there, and between two names just now
-        return one.severed or self._is_last(one)
+        return one.severed or one.continued or self._is_last(one)
 
     def _begin_again(self, one: Generation, grown: int) -> None:
         """Give late bytes of an ended log a log of their own: what was promised of the old one stays true."""
@@ -298,6 +319,7 @@ class Succession:
         one.origin = one.offset - grown
         one.told = None
         one.late = one.severed = True
+        one.begun = True
 
     def _replace(self, old: Generation, now: float) -> None:
         """Start at 0 in a file whose content was replaced, after what can still be had of the old content."""

@@ -269,6 +269,22 @@ def test_f04_the_end_of_a_start_waits_for_a_listing_that_saw_every_file(turns, c
     assert got[2:] == [("1.log", new, None), (between.name, b"", True)]
 
 
+def test_f04_a_log_says_which_one_it_goes_on_with_whatever_is_told_between(turns, container):
+    """The first start is over; the second one is rotated, and nothing is in its new file yet."""
+    turns.hold(container.path)
+    container.start()
+    begun = container.line("begun, ", tag="P")
+    old = container.rename()
+    container.reopen()
+    turns.hold(old)
+    turns.hold(container.path)
+
+    assert turns.take(3.0) == [(old.name, begun, None), (old.name, b"", False), ("0.log", b"", True)]
+    finished = container.line("finished")
+    chunk = turns.generations.turn(turns.now)
+    assert (chunk.start.log, chunk.data, chunk.continues) == ("1.log", finished, old.name)
+
+
 def test_f05_where_no_listing_ever_saw_every_file_the_next_start_waits_for_the_grace_alone(turns, container):
     begun = container.line("begun, ", tag="P")
     old = container.path

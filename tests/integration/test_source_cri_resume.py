@@ -371,6 +371,26 @@ async def test_rule_16_an_archive_that_was_closed_keeps_its_place_behind_an_olde
     assert follower.lost == follower.gaps == {}
 
 
+async def test_f04_pieces_whose_end_is_lost_are_not_joined_to_another_line(tmp_path, container):
+    """Three generations, of which the middle one is deleted while the process is down."""
+    follower = PodFollower(tmp_path)
+    begun = container.line("begun, ", tag="P")
+    container.rotate()
+    lost = container.lines("finished", "and more")
+    middle = container.rotate()
+    new = container.lines("another line")
+    async with follower.following() as reader:
+        await reader.expect(begun + lost + new)
+        saved = json.loads(json.dumps(reader.source.snapshot({})))
+    middle.unlink()
+
+    async with follower.following(saved) as reader:
+        await reader.expect(begun + new)
+
+    assert [chunk.final for chunk in reader.chunks if chunk.end_of_log] == [True]
+    assert follower.lost == {"rotated_away": len(lost)}
+
+
 async def test_f04_pieces_at_the_end_of_an_archive_wait_for_a_successor_that_has_no_name_yet(tmp_path, container):
     """Only a file that has a successor is compressed; at the start the successor may be between two names."""
     follower = PodFollower(tmp_path)

@@ -106,6 +106,8 @@ def test_around_a_rotation_each_log_has_its_own_watermark(first, second, sizes):
     old = cut(first, sizes, "old")
     end = len(first)
     chunks = [*old, Chunk(b"", Position("old", end), end_of_log=True), *cut(second, sizes, "new")]
+    if second:
+        chunks[len(old) + 1].continues = "old"
 
     pumped = pump(chunks)
 
@@ -114,3 +116,27 @@ def test_around_a_rotation_each_log_has_its_own_watermark(first, second, sizes):
     assert marks["old"] == Position("old", end), "all of it was handed over in the end"
     if second:
         assert marks["new"].offset <= len(second)
+
+
+def test_pieces_wait_for_the_log_that_goes_on_with_them_whatever_ends_or_begins_between():
+    """Two starts of a container and files that nobody waits for: the pieces are not theirs."""
+    piece = b"2026-10-06T09:05:03.%dZ stdout %s %s\n"
+    first = piece % (1, b"P", b"begun, ")
+    other = piece % (2, b"F", b"of another start")
+    last = piece % (3, b"F", b"finished")
+    chunks = [
+        Chunk(first, Position("old", 0)),
+        Chunk(b"", Position("old", len(first)), end_of_log=True),
+        Chunk(b"", Position("over", 700), end_of_log=True, final=True),
+        Chunk(other, Position("other", 0)),
+        Chunk(last, Position("new", 0), continues="old"),
+    ]
+
+    pumped = pump(chunks)
+
+    assert [orjson.loads(record.line)["message"] for record in pumped.records] == [
+        "of another start",
+        "begun, finished",
+    ]
+    assert not any(b"partial" in record.line for record in pumped.records)
+    assert pumped.tracker.watermarks["old"] == Position("old", len(first))

@@ -129,13 +129,15 @@ class Generations:
             ended = number + 1 < len(world.generations)
             if ended and positions and offset == len(data):
                 continue
+            continues = f"log{number - 1}"
             while offset < len(data):
                 size = world.sizes[turn % len(world.sizes)]
                 turn += 1
-                self.chunks.append(Chunk(data[offset : offset + size], Position(log, offset)))
+                self.chunks.append(Chunk(data[offset : offset + size], Position(log, offset), continues=continues))
                 offset += size
+                continues = ""
             if ended:
-                self.chunks.append(Chunk(b"", Position(log, len(data)), end_of_log=True))
+                self.chunks.append(Chunk(b"", Position(log, len(data)), end_of_log=True, continues=continues))
 
     async def read(self, wait):
         await asyncio.sleep(0)

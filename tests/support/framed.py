@@ -23,7 +23,7 @@ class Framed:
         self.stamps: list[int] = []  # where the log has some
         self.lost_bytes = self.malformed = 0
         self._framers: dict[str, framing.Framer] = {}
-        self._carried: framing.Carried | None = None
+        self._carried: dict[str, framing.Carried] = {}
 
     async def once(self) -> Chunk:
         chunk = await self.reader.once(0.02)
@@ -32,14 +32,13 @@ class Framed:
         framer = self._framers.get(log)
         if framer is None:
             framer = self._framers[log] = framing.Framer(
-                max_line_bytes=self.limit, start=chunk.start.offset, carried=self._carried
+                max_line_bytes=self.limit, start=chunk.start.offset, carried=self._carried.pop(chunk.continues, None)
             )
-            self._carried = None
         if chunk.data:
             self._take(framer.feed(chunk.data, chunk.start.offset))
         if chunk.end_of_log:
             if not chunk.final:
-                self._carried = framer.carry()
+                self._carried[log] = framer.carry()
             self._take(framer.flush())
         return chunk
 
