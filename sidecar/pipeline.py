@@ -20,7 +20,7 @@ from sidecar.errors import SidecarError, StateError
 from sidecar.model import Chunk, Lines, Position, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from sidecar.dispatch import Dispatch
     from sidecar.normalize import Normalizer
@@ -80,6 +80,8 @@ class Pump:
         self._framers: dict[tuple[str, str], framing.Framer] = {}
         self._counting = _Lane(normalizer, counts=True)
         self._repeating: _Lane | None = None
+        self._repeated_last = ""  # the log of its last lines
+        self._repeated: list[Record] = []  # of it, for the next batch
         self._carried: dict[tuple[str, str], framing.Carried] = {}  # log that has ended, stream → its last pieces
         # log, stream → where it began with such pieces, at which their line counts, and the logs they are from
         self._begun_by: dict[tuple[str, str], tuple[int, set[str]]] = {}
@@ -171,6 +173,8 @@ class Pump:
         mark = self._mark(chunk.start) if self._source.resumable else None
         framer = self._framers.get(key)
         if framer is None:
+            if self._repeated_last != chunk.continues or log not in self._again:
+                self._close_repeated(list(self._repeating.assemblers) if self._repeating is not None else ())
             known = mark.encoding if mark is not None else None
             carried = self._carried.pop((chunk.continues, chunk.stream), None)
             if log in self._again and chunk.start.offset:
@@ -202,7 +206,8 @@ class Pump:
             self._ended[log] = self._read
             await self._flush(framer, chunk.stream)
             self._again.discard(log)
-            await self._flush_repeating()
+            if not self._again:
+                await self._flush_repeating()
             self._finish_logs()
 
     def _mark(self, start: Position) -> observed.Mark:
@@ -222,7 +227,6 @@ class Pump:
         if self._log in self._again and start >= mark.fed:
             self._again.discard(self._log)
             mark.pending = set()  # what is left of it are pieces that the framer holds
-            await self._flush_repeating()
         lines = framer.feed(data, start)
         if not fresh:
             lines.joined = 0  # pieces count with the chunk that ends their line, even while the line waits in a block
@@ -239,21 +243,34 @@ class Pump:
             if self._repeating is None:
                 make = self._make_again
                 self._repeating = _Lane(make() if make is not None else self._counting.normalizer, counts=False)
+            self._repeated_last = self._log
             return self._repeating
         mark.pending.discard((name, starts[0]))
         return self._counting
 
-    async def _flush_repeating(self) -> None:
-        """Hand over what is left in the lane of counted lines, once no log has any: what follows counts.
+    def _close_repeated(self, streams: Iterable[str]) -> None:
+        """End the open blocks of counted lines: what comes next of these streams was not counted.
 
-        A block may go on in the next log, where its lines were counted too.
+        A block may go on in the log that continues its own, where its lines were counted too. Without waiting, because
+        the lines that come next stand between two states that a snapshot may see: the records leave with theirs.
         """
         lane = self._repeating
-        if lane is not None and not self._again:
-            for assembler in lane.assemblers.values():
-                if assembler.pending:
-                    await self._logical(assembler.flush(), self._boundary(), lane)
+        if lane is None:
+            return
+        for stream in streams:
+            assembler = lane.assemblers.get(stream)
+            if assembler is not None and assembler.pending:
+                lines = assembler.flush()
+                made = lane.normalizer.normalize(lines).records if lines.texts else []
+                self._repeated += self._dispatch.forwarded(made, counts=False)
+        if not self._again and not any(one.pending for one in lane.assemblers.values()):
             self._repeating = None
+
+    async def _flush_repeating(self) -> None:
+        """Hand over the open blocks of counted lines."""
+        if self._repeating is not None:
+            self._close_repeated(list(self._repeating.assemblers))
+            await self._logical(Lines([]), self._boundary(), self._counting)
 
     async def _flush(self, framer: framing.Framer, stream: str) -> None:
         """Hand over the unfinished lines of a framer."""
@@ -319,6 +336,9 @@ class Pump:
         if self._source.resumable and lines.starts is None:
             lines.starts = framer.starts()
         count = len(lines.texts)
+        if lane.counts and count:
+            names = {lines.streams} if isinstance(lines.streams, str) else {*lines.streams}
+            self._close_repeated([name or stream for name in names])
         for start in range(0, count, _SLICE):
             part = lines if count <= _SLICE else lines.part(start, start + _SLICE)
             boundary = self._stand(lines, start + _SLICE, framer, stream)
@@ -400,6 +420,8 @@ class Pump:
         for lane in self._lanes():
             for assembler in list(lane.assemblers.values()):
                 await self._logical(assembler.flush(), self._boundary(), lane)
+        if self._repeated:
+            await self._logical(Lines([]), self._boundary(), self._counting)
         if not self._limits.keep_unfinished:
             self._dispatch.count(self._counting.normalizer.finish())
 
@@ -433,12 +455,12 @@ class Pump:
         result = lane.normalizer.normalize(lines) if lines.texts else None
         if lane.counts and lines.physical:
             self._telemetry.lines_read(lines.physical, joined=lines.joined, blank=lines.blank)
-        records: list[Record] = []
+        records, self._repeated = self._repeated, []
         if result is not None:
             if lane.counts:
                 self._dispatch.count(result)
             self._newest_ns = result.records[-1].time_ns
-            records = self._dispatch.forwarded(result.records, counts=lane.counts)
+            records += self._dispatch.forwarded(result.records, counts=lane.counts)
         # Of a block that began in an older log, the first line in this one is what must not be passed.
         starts = [start for log, start in self._pending_places() if log == self._log]
         position = Position(self._log, self._outside(min([boundary, *starts])))

@@ -90,7 +90,7 @@ class Cri(polling.Polling):
                 continue
             generations.append(
                 {
-                    **one.identity.state(),
+                    **one.recognized.state(),
                     "log": one.log,
                     "path": one.path,
                     "offset": offset,
@@ -233,14 +233,10 @@ class Cri(polling.Polling):
 
     def _pasts(self) -> list[Past]:
         """Return who all generations of this life are, closed ones first."""
-        pasts = []
-        for each in [*self._succession.past, *self._succession.generations]:
-            identity = each.identity
-            if each.descriptor >= 0 and not isinstance(each, gzipped.Gzipped):  # it may not have been read yet
-                head = os.pread(each.descriptor, generation.PROOF_BYTES, 0)
-                identity = identity.headed(head) if identity.begins(head) else identity
-            pasts.append(podresume.Past(identity, each.instance, each.whole()))
-        return pasts
+        return [
+            podresume.Past(each.recognized, each.instance, each.whole())
+            for each in [*self._succession.past, *self._succession.generations]
+        ]
 
     def _generation(self, descriptor: int, one: Found, offset: int) -> Generation:
         status = os.fstat(descriptor)

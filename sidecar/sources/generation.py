@@ -157,6 +157,15 @@ class Generation:
         )
 
     @property
+    def recognized(self) -> Identity:
+        """Who this is, by how the file begins even where nobody has read that: for who comes when it is compressed."""
+        identity = self.identity
+        if self.descriptor < 0 or self.archived:
+            return identity
+        head = os.pread(self.descriptor, PROOF_BYTES, 0)
+        return identity.headed(head) if identity.begins(head) else identity
+
+    @property
     def _at_offset(self) -> bool:
         """Whether the bytes before the offset have been seen by this process."""
         return True

@@ -97,6 +97,25 @@ async def test_e14_compressed_generations_that_were_found_and_not_begun_are_no_g
     assert follower.lost == follower.gaps == {}
 
 
+async def test_g06_a_generation_of_which_nothing_was_read_is_known_again_when_it_is_compressed(tmp_path, container):
+    """Found, saved and killed; the line that ends in it is not torn from its beginning."""
+    follower = PodFollower(tmp_path)
+    begun = container.line("begun, ", tag="P")
+    container.rotate()
+    expected = begun + container.lines("finished")
+    container.rotate()
+    expected += container.lines("active")
+    async with follower.following() as reader:
+        saved = follower.saved(reader)
+    container.compress()
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+
+    assert [chunk.final for chunk in reader.chunks if chunk.end_of_log] == [False, False]
+    assert follower.lost == follower.gaps == {}
+
+
 async def test_g06_a_generation_compressed_during_the_listing_at_the_start_is_found_all_the_same(tmp_path, container):
     """A listing is no moment: it may be too early for the new name and too late for the old one."""
     follower = PodFollower(tmp_path)
