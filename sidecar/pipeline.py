@@ -95,6 +95,7 @@ class Pump:
         self._blocks: dict[str, Mapping[str, Any]] = {}  # stream → the open block of an earlier process
         self._newest_ns = 0  # time of the newest record
         self._heard = clock()  # when bytes last came
+        telemetry.lag_from(source.unread, self._lag_seconds)
         self.alive = True
         self.broken = False  # by a mistake of ours: what is counted and what is not is not known any more
 
@@ -155,7 +156,6 @@ class Pump:
                     await self._chunk(chunk)
                 else:
                     await self._idle()
-                self._lag()
             await self._end()
         except (asyncio.CancelledError, SidecarError):
             raise
@@ -470,10 +470,11 @@ class Pump:
         await self._dispatch.offer(records, ack)
         await asyncio.sleep(0)
 
-    def _lag(self) -> None:
-        unread = self._source.unread()
-        age = max(0.0, (self._clock_ns() - self._newest_ns) / 1e9) if unread and self._newest_ns else 0.0
-        self._telemetry.lag(unread, age)
+    def _lag_seconds(self) -> float:
+        """Return the age of the newest line while there is something to read."""
+        if not self._newest_ns or not self._source.unread():
+            return 0.0
+        return max(0.0, (self._clock_ns() - self._newest_ns) / 1e9)
 
 
 def _changes(streams: list[str]) -> list[int]:

@@ -144,7 +144,7 @@ class Cri(polling.Polling):
             listed_ns = time.time_ns()
             found = podlog.listed(self._directory)
             settled = changed_ns + _TICK_NS < listed_ns and changed_ns == os.stat(self._directory).st_mtime_ns  # noqa: PTH116
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             self.attached = True  # the kubelet makes it when it first starts the container
             self._began = True
             self._telemetry.source_waiting(str(self._directory), "it does not exist")

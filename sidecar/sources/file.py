@@ -116,7 +116,7 @@ class File(polling.Polling):
         self._wake.watch(self._directory)
         try:
             status = self._file.stat()
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             self.attached = True  # waiting for a path that does not exist yet
             if not self._missing or now - self._asked_at >= self._timing.discovery:
                 self._missing = True

@@ -148,9 +148,7 @@ class File:
         if data:
             return Chunk(data, Position(_LOG, start))
         self._ended = True
-        if self._generation.limit is not None:
-            return None
-        return Chunk(b"", Position(_LOG, start), end_of_log=True)
+        return None  # an unfinished line is the pump's to keep: the file may be longer at the next start
 
     def stop(self) -> None:
         if self._generation.limit is None:

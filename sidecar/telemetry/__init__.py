@@ -15,7 +15,7 @@ from sidecar.telemetry import catalogue
 from sidecar.telemetry.log import Log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from sidecar.model import Outcome
 
@@ -115,9 +115,10 @@ class Telemetry:
         self._metrics.gaps.labels(reason).inc()
         self.log.limited("error", "log_gap", reason, f"lines may be missing: {detail}", reason=reason)
 
-    def lag(self, unread_bytes: int, seconds: float) -> None:
-        self._metrics.lag_bytes.set(unread_bytes)
-        self._metrics.lag_seconds.set(seconds)
+    def lag_from(self, unread_bytes: Callable[[], int], seconds: Callable[[], float]) -> None:
+        """Ask for the lag when a scrape does: who waits for a sink has no turn to tell it."""
+        self._metrics.lag_bytes.set_function(unread_bytes)
+        self._metrics.lag_seconds.set_function(seconds)
 
     def source_waiting(self, path: str, problem: str) -> None:
         self.log.limited("warn", "source_waiting", path, f"cannot read {path} yet: {problem}; trying again", path=path)

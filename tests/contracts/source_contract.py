@@ -143,7 +143,8 @@ class SourceContract:
             reader = Reader(subject.source)
 
             assert await reader.rest() == b"last words"
-            assert set(reader.ended) == set(reader.logs)
+            # what can be read again may be longer at the next start
+            assert set(reader.ended) == (set() if subject.source.resumable else set(reader.logs))
             assert await subject.source.read(0.0) is None
             assert await subject.source.read(0.0) is None
 

@@ -16,6 +16,7 @@ from tests.support.fake_loki import FakeLoki
 from tests.support.running import Sidecar, assert_balanced
 
 EXIT_CONFIG = 2
+EXIT_DEADLINE = 3
 
 
 async def test_valid_lines_come_out_byte_identical_and_are_counted():
@@ -292,6 +293,22 @@ async def test_health_answers_at_once_while_a_million_lines_are_read(tmp_path):
     assert_balanced(metrics)
 
 
+async def test_an_unfinished_line_of_a_file_on_stdin_is_left_for_the_next_start(tmp_path):
+    """Contract, section 10; without a state directory it is emitted, marked partial."""
+    path = tmp_path / "app.log"
+    path.write_bytes(b"one\nhalf")
+    messages = []
+    for more in (b" and half\nthree\n", b""):
+        with path.open("rb") as file:
+            async with Sidecar([f"state.dir={tmp_path / 'state'}"], stdin=file.fileno()) as sidecar:
+                assert await sidecar.finish() == 0
+        messages += [record["message"] for record in sidecar.records()]
+        with path.open("ab") as file:
+            file.write(more)
+
+    assert messages == ["one", "half and half", "three"]
+
+
 async def test_a_followed_file_may_be_rotated(tmp_path):
     path = tmp_path / "app.log"
     path.write_bytes(b"one\n")
@@ -311,6 +328,28 @@ async def test_a_followed_file_may_be_rotated(tmp_path):
     assert [record["message"] for record in sidecar.records()] == ["one", "two", "three", "four"]
     assert metrics.total("sidecar_rotations_total") == 1
     assert metrics.total("sidecar_lost_bytes_total") == 0
+
+
+async def test_the_lag_grows_while_a_sink_keeps_the_source_waiting(tmp_path):
+    """Nothing is processed then, and every scrape says for how long."""
+    path = tmp_path / "app.log"
+    path.write_bytes((b"\n".join(lines.canonical(1000)) + b"\n") * 20)
+    loki = ["sinks.loki.url=http://127.0.0.1:9", "drain_seconds=100ms"]
+    async with Sidecar(["source.kind=file", f"source.path={path}", *loki], stdin=None) as sidecar:
+        async with asyncio.timeout(20):
+            while not (before := await sidecar.metrics()).total("sidecar_lag_seconds"):
+                await asyncio.sleep(0.02)
+            while not (
+                (after := await sidecar.metrics()).total("sidecar_lag_bytes") == before.total("sidecar_lag_bytes")
+                and after.total("sidecar_lag_seconds") > before.total("sidecar_lag_seconds")
+            ):
+                before = after
+                await asyncio.sleep(0.02)
+        sidecar.process.send_signal(signal.SIGTERM)
+
+        assert await sidecar.finish() == EXIT_DEADLINE
+
+    assert after.total("sidecar_lag_bytes")
 
 
 async def test_a_wrong_configuration_is_told_whole_and_exits_2():

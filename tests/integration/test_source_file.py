@@ -242,6 +242,19 @@ async def test_a06_rule_19_a_file_without_permission_is_tried_again_until_it_has
                 assert reader.source.attached
 
 
+async def test_a_path_below_a_file_is_not_attached_and_waited_out(follower, path):
+    path.parent.joinpath("plain").write_bytes(b"not a directory")
+    follower.path = path.parent / "plain" / "app.log"
+
+    async with follower.following() as reader:
+        assert not reader.source.attached
+        (path.parent / "plain").unlink()
+        (path.parent / "plain").mkdir()
+        follower.path.write_bytes(b"one\n")
+        await reader.expect(b"one\n")
+        assert reader.source.attached
+
+
 async def test_a_directory_under_the_path_is_not_attached_and_waited_out(follower, path):
     path.mkdir()
     async with follower.following() as reader:
