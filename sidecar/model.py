@@ -47,6 +47,7 @@ class Chunk:
     stream: str = ""  # "stdout", "stderr", or "" where the source cannot tell
     end_of_log: bool = False  # this log will not grow any more: what is unfinished in it stays so
     final: bool = False  # with `end_of_log`: nor does another log go on where it stops, as one does after a rotation
+    writer: str = ""  # whose lines these are, where a source follows several: those of two never make one record
     continues: str = ""  # on the first chunk of a log: the one that it goes on with, where that one had no `final` end
 
 

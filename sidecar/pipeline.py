@@ -40,13 +40,16 @@ class Limits:
     keep_unfinished: bool  # at the end: leave an unfinished line for the next start instead of emitting it
 
 
+_Source = tuple[str, str]  # writer and stream, whose lines may belong together
+
+
 @dataclass(slots=True)
 class _Lane:
     """Where lines become records: lines that count, or lines that an earlier process counted."""
 
     normalizer: Normalizer
     counts: bool
-    assemblers: dict[str, multiline.Assembler] = field(default_factory=dict)
+    assemblers: dict[_Source, multiline.Assembler] = field(default_factory=dict)
 
 
 class Pump:
@@ -80,19 +83,22 @@ class Pump:
         self._framers: dict[tuple[str, str], framing.Framer] = {}
         self._counting = _Lane(normalizer, counts=True)
         self._repeating: _Lane | None = None
-        self._repeated_last = ""  # the log of its last lines
         self._repeated: list[Record] = []  # of it, for the next batch
         self._carried: dict[tuple[str, str], framing.Carried] = {}  # log that has ended, stream → its last pieces
         # log, stream → where it began with such pieces, at which their line counts, and the logs they are from
         self._begun_by: dict[tuple[str, str], tuple[int, set[str]]] = {}
         self._spans: dict[str, list[tuple[int, int]]] = {}  # log → lines of pieces that a position may be inside of
-        self._log = ""  # the log of the newest chunk: positions are in it
-        self._read = 0  # where that chunk ended
+        self._writer = ""  # of the log in turn
+        self._log = ""  # that log: positions are in it
+        self._read = 0  # where its newest chunk ended
+        self._open: dict[
+            str, tuple[str, int]
+        ] = {}  # logs that have not ended → writer, and where the newest chunk ended
         self._ended: dict[str, int] = {}  # logs that will not grow, with their end, until all of them is handed over
         self._marks: dict[str, observed.Mark] = {}  # of each log, where there are positions to come back to
         self._closed: dict[str, int] = {}  # logs whose end has been opened: their marks go when it is delivered
         self._again: set[str] = set()  # logs in which lines may come that were counted
-        self._blocks: dict[str, Mapping[str, Any]] = {}  # stream → the open block of an earlier process
+        self._blocks: dict[_Source, Mapping[str, Any]] = {}  # the open blocks of an earlier process
         self._newest_ns = 0  # time of the newest record
         self._heard = clock()  # when bytes last came
         telemetry.lag_from(source.unread, self._lag_seconds)
@@ -115,7 +121,7 @@ class Pump:
         while len(self._marks) > _MOST_MARKS:
             del self._marks[next(iter(self._marks))]
         pending = {log: set(mark.pending) for log, mark in self._marks.items()}
-        for stream, assembler in self._counting.assemblers.items():
+        for (_, stream), assembler in self._counting.assemblers.items():
             for log, start in assembler.pending_places:
                 if log in pending:
                     pending[log].add((stream, start))
@@ -125,18 +131,18 @@ class Pump:
                 mark.encoding = framer.encoding
                 if log not in self._again:
                     pending[log].update(line for line in framer.joining if line[1] < mark.to)
-        blocks = {stream: one.continuing() for stream, one in self._counting.assemblers.items()}
+        blocks = {_named(source): one.continuing() for source, one in self._counting.assemblers.items()}
         return {
             "logs": {log: {**mark.state(), "pending": sorted(pending[log])} for log, mark in self._marks.items()},
-            "blocks": {stream: block for stream, block in blocks.items() if block is not None},
+            "blocks": {name: block for name, block in blocks.items() if block is not None},
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Go on where a snapshot stood; called before `run`. Raises StateError, changing nothing."""
         try:
             marks = {str(log): observed.Mark.from_state(mark) for log, mark in saved["logs"].items()}
-            blocks: dict[str, Mapping[str, Any]] = {
-                str(stream): dict(block) for stream, block in saved["blocks"].items()
+            blocks: dict[_Source, Mapping[str, Any]] = {
+                _source(name): dict(block) for name, block in saved["blocks"].items()
             }
             for block in blocks.values():
                 multiline.Assembler(idle=0).resume(block)
@@ -167,14 +173,15 @@ class Pump:
 
     async def _chunk(self, chunk: Chunk) -> None:
         self._heard = self._clock()
-        self._log = log = chunk.start.log
-        self._read = chunk.start.offset + len(chunk.data)
+        log = chunk.start.log
+        self._open[log] = chunk.writer, chunk.start.offset + len(chunk.data)
+        self._turn_to(log)
         key = (log, chunk.stream)
         mark = self._mark(chunk.start) if self._source.resumable else None
         framer = self._framers.get(key)
         if framer is None:
-            if self._repeated_last != chunk.continues or log not in self._again:
-                self._close_repeated(list(self._repeating.assemblers) if self._repeating is not None else ())
+            if not chunk.continues or log not in self._again:
+                self._close_repeated(self._sources(self._repeating))
             known = mark.encoding if mark is not None else None
             carried = self._carried.pop((chunk.continues, chunk.stream), None)
             if log in self._again and chunk.start.offset:
@@ -206,9 +213,35 @@ class Pump:
             self._ended[log] = self._read
             await self._flush(framer, chunk.stream)
             self._again.discard(log)
-            if not self._again:
-                await self._flush_repeating()
+            if not self._again or chunk.final:
+                self._close_repeated(self._sources(self._repeating))
+            if self._repeated:
+                await self._logical(Lines([]), self._boundary(), self._counting)
+            del self._open[log]
+            if chunk.final and not any(writer == chunk.writer for writer, _ in self._open.values()):
+                await self._close_writer()
             self._finish_logs()
+
+    def _turn_to(self, log: str) -> None:
+        self._log = log
+        self._writer, self._read = self._open[log]
+
+    def _turn_to_block(self, assembler: multiline.Assembler) -> None:
+        """Turn to the log of a block's last line: when it is handed over, that log's position moves."""
+        for log, _ in assembler.pending_places[-1:]:
+            if log in self._open:
+                self._turn_to(log)
+            elif log in self._ended:
+                self._log, self._read = log, self._ended[log]
+
+    def _sources(self, lane: _Lane | None) -> list[_Source]:
+        """Return the sources of a lane that the writer in turn has."""
+        return [] if lane is None else [source for source in lane.assemblers if source[0] == self._writer]
+
+    async def _close_writer(self) -> None:
+        """Hand over the open blocks of a writer that is over: nothing goes on in them."""
+        for source in self._sources(self._counting):
+            await self._logical(self._counting.assemblers.pop(source).flush(), self._boundary(), self._counting)
 
     def _mark(self, start: Position) -> observed.Mark:
         mark = self._marks.get(start.log)
@@ -243,13 +276,12 @@ class Pump:
             if self._repeating is None:
                 make = self._make_again
                 self._repeating = _Lane(make() if make is not None else self._counting.normalizer, counts=False)
-            self._repeated_last = self._log
             return self._repeating
         mark.pending.discard((name, starts[0]))
         return self._counting
 
-    def _close_repeated(self, streams: Iterable[str]) -> None:
-        """End the open blocks of counted lines: what comes next of these streams was not counted.
+    def _close_repeated(self, sources: Iterable[_Source]) -> None:
+        """End the open blocks of counted lines: what comes next of these sources was not counted.
 
         A block may go on in the log that continues its own, where its lines were counted too. Without waiting, because
         the lines that come next stand between two states that a snapshot may see: the records leave with theirs.
@@ -257,20 +289,14 @@ class Pump:
         lane = self._repeating
         if lane is None:
             return
-        for stream in streams:
-            assembler = lane.assemblers.get(stream)
+        for source in sources:
+            assembler = lane.assemblers.get(source)
             if assembler is not None and assembler.pending:
                 lines = assembler.flush()
                 made = lane.normalizer.normalize(lines).records if lines.texts else []
                 self._repeated += self._dispatch.forwarded(made, counts=False)
         if not self._again and not any(one.pending for one in lane.assemblers.values()):
             self._repeating = None
-
-    async def _flush_repeating(self) -> None:
-        """Hand over the open blocks of counted lines."""
-        if self._repeating is not None:
-            self._close_repeated(list(self._repeating.assemblers))
-            await self._logical(Lines([]), self._boundary(), self._counting)
 
     async def _flush(self, framer: framing.Framer, stream: str) -> None:
         """Hand over the unfinished lines of a framer."""
@@ -338,7 +364,7 @@ class Pump:
         count = len(lines.texts)
         if lane.counts and count:
             names = {lines.streams} if isinstance(lines.streams, str) else {*lines.streams}
-            self._close_repeated([name or stream for name in names])
+            self._close_repeated([(self._writer, name or stream) for name in names])
         for start in range(0, count, _SLICE):
             part = lines if count <= _SLICE else lines.part(start, start + _SLICE)
             boundary = self._stand(lines, start + _SLICE, framer, stream)
@@ -388,11 +414,12 @@ class Pump:
         await self._logical(done, boundary, lane)
 
     def _assembler(self, stream: str, lane: _Lane) -> multiline.Assembler:
-        assembler = lane.assemblers.get(stream)
+        source = self._writer, stream
+        assembler = lane.assemblers.get(source)
         if assembler is None:
-            assembler = lane.assemblers[stream] = multiline.Assembler(idle=self._limits.idle_flush)
-            if lane.counts and stream in self._blocks:
-                assembler.resume(self._blocks.pop(stream))
+            assembler = lane.assemblers[source] = multiline.Assembler(idle=self._limits.idle_flush)
+            if lane.counts and source in self._blocks:
+                assembler.resume(self._blocks.pop(source))
         return assembler
 
     async def _idle(self) -> None:
@@ -400,11 +427,13 @@ class Pump:
         now = self._clock()
         if not self._source.resumable and now - self._heard >= self._limits.idle_flush:
             # a prompt or a progress bar on a pipe: no newline, and nothing to come back to
-            for (_, stream), framer in list(self._framers.items()):
+            for (log, stream), framer in list(self._framers.items()):
                 if framer.pending:
+                    self._turn_to(log)
                     await self._physical(framer.flush(), framer, stream)
         for lane in self._lanes():
             for assembler in list(lane.assemblers.values()):
+                self._turn_to_block(assembler)
                 done = assembler.idle_flush(now)
                 if done is not None:
                     await self._logical(done, self._boundary(), lane)
@@ -412,13 +441,15 @@ class Pump:
     async def _end(self) -> None:
         """The source has ended: nothing more will finish what is unfinished."""
         if not self._limits.keep_unfinished:
-            for (_, stream), framer in list(self._framers.items()):
+            for (log, stream), framer in list(self._framers.items()):
+                self._turn_to(log)
                 await self._physical(framer.flush(), framer, stream)
             for (_, stream), carried in self._carried.items():
                 framer = framing.Framer(max_line_bytes=self._limits.max_line_bytes, carried=carried)
                 await self._physical(framer.flush(), framer, stream)
         for lane in self._lanes():
             for assembler in list(lane.assemblers.values()):
+                self._turn_to_block(assembler)
                 await self._logical(assembler.flush(), self._boundary(), lane)
         if self._repeated:
             await self._logical(Lines([]), self._boundary(), self._counting)
@@ -475,6 +506,17 @@ class Pump:
         if not self._newest_ns or not self._source.unread():
             return 0.0
         return max(0.0, (self._clock_ns() - self._newest_ns) / 1e9)
+
+
+def _named(source: _Source) -> str:
+    """Return a source as a key of plain JSON."""
+    writer, stream = source
+    return f"{writer}:{stream}" if writer else stream
+
+
+def _source(name: str) -> _Source:
+    writer, _, stream = name.rpartition(":")
+    return writer, stream
 
 
 def _changes(streams: list[str]) -> list[int]:

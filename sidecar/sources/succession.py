@@ -241,7 +241,7 @@ class Succession:
             one.end_met_at = None
             if one.offset >= one.size and not (one.complete and self._timing.end_when_settled):
                 self._settle(one, now)
-            return Chunk(data, Position(one.log, one.offset - len(data)), continues=self._begin(one))
+            return self._made(one, data)
         if one.offset < one.size and not self._stopping:
             return None  # NULs were skipped, more waits
         if one.end_met_at is None and one.superseded_at is not None:
@@ -249,10 +249,18 @@ class Succession:
         self._settle(one, now)
         if self._has_ended(one, now):
             one.told = one.offset
-            final = self._is_final(one)
-            position = Position(one.log, one.offset)
-            return Chunk(b"", position, end_of_log=True, final=final, continues=self._begin(one))
+            return self._made(one, b"", end_of_log=True, final=self._is_final(one))
         return None
+
+    def _made(self, one: Generation, data: bytes, *, end_of_log: bool = False, final: bool = False) -> Chunk:
+        return Chunk(
+            data,
+            Position(one.log, one.offset - len(data)),
+            end_of_log=end_of_log,
+            final=final,
+            writer=f"{self.prefix}{one.instance}",
+            continues=self._begin(one),
+        )
 
     def _begin(self, one: Generation) -> str:
         """Return the log that this one goes on with; nothing where that is known, or there is none."""

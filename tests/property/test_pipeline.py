@@ -140,3 +140,29 @@ def test_pieces_wait_for_the_log_that_goes_on_with_them_whatever_ends_or_begins_
     ]
     assert not any(b"partial" in record.line for record in pumped.records)
     assert pumped.tracker.watermarks["old"] == Position("old", len(first))
+
+
+def test_lines_of_two_writers_never_make_one_record():
+    """Two files of one glob, or two starts of a container, whose lines come in between."""
+    begun, rest = b"panic: boom\n\ngoroutine 1 [running]:\n", b"main.main()\n\t/app/main.go:7 +0x1d\nexit status 2\n"
+    other = b"of another file\n"
+    chunks = [
+        Chunk(begun, Position("a", 0), writer="a"),
+        Chunk(other, Position("b", 0), writer="b"),
+        Chunk(rest, Position("a", len(begun)), writer="a"),
+        Chunk(b"", Position("a", len(begun + rest)), end_of_log=True, final=True, writer="a"),
+        Chunk(other, Position("b", len(other)), writer="b"),
+    ]
+
+    pumped = pump(chunks)
+
+    assert [orjson.loads(record.line)["message"] for record in pumped.records] == [
+        "of another file",
+        "panic: boom",
+        "of another file",
+    ]
+    assert pumped.records[1].line.count(b"main.go:7") == 1
+    assert pumped.tracker.watermarks == {
+        "a": Position("a", len(begun + rest)),
+        "b": Position("b", 2 * len(other)),
+    }

@@ -129,7 +129,8 @@ class Generations:
             offset = positions.get(log, 0)
             ended = number + 1 < len(world.generations)
             lingers = world.lingers and not number and ended
-            end = Chunk(b"", Position(log, len(data)), end_of_log=True, final=lingers)
+            writer = "0" if lingers else "1"
+            end = Chunk(b"", Position(log, len(data)), end_of_log=True, final=lingers, writer=writer)
             if lingers:
                 lingering = end
             elif ended and positions and offset == len(data):
@@ -138,7 +139,8 @@ class Generations:
             while offset < len(data):
                 size = world.sizes[turn % len(world.sizes)]
                 turn += 1
-                self.chunks.append(Chunk(data[offset : offset + size], Position(log, offset), continues=continues))
+                part = data[offset : offset + size]
+                self.chunks.append(Chunk(part, Position(log, offset), writer=writer, continues=continues))
                 offset += size
                 continues = ""
             if ended and not lingers:
