@@ -17,7 +17,7 @@ from sidecar.formats import fields
 from sidecar.formats.format import Dialect, Fields, Format, Keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sidecar.units import Unit
     from sidecar.validation import judges
@@ -178,7 +178,8 @@ def _candidates(leaves: list[tuple[Path, object]], form: Format) -> dict[str, li
     """Find for each canonical field the places to look at, best first.
 
     An alias matches a whole path ("request.method" both as a dotted key and as a nested one) before it matches a key
-    inside a container, and the aliases of the format come before the common ones.
+    inside a container, and the aliases of the format come before the common ones. Of several spellings of one alias
+    ("trace_id" and "Trace-Id") the exact one comes first, whatever the order in which the line has them.
     """
     whole: dict[str, list[Path]] = {}
     inside: dict[str, list[Path]] = {}
@@ -188,17 +189,34 @@ def _candidates(leaves: list[tuple[Path, object]], form: Format) -> dict[str, li
             if fields.bare(path[depth - 1]) not in fields.CONTAINERS:
                 break
             inside.setdefault(fields.bare("".join(path[depth:])), []).append(path)
-    for paths in inside.values():
-        paths.sort(key=_distance)
     candidates: dict[str, list[Candidate]] = {}
     for name in fields.ORDER:
-        aliases = [*dict.fromkeys(map(fields.bare, (name, *form.aliases.get(name, ()), *fields.ALIASES[name])))]
-        found = [(alias, path) for table in (whole, inside) for alias in aliases for path in table.get(alias, ())]
+        spellings: dict[str, list[str]] = {}
+        for alias in (name, *form.aliases.get(name, ()), *fields.ALIASES[name]):
+            spellings.setdefault(fields.bare(alias), []).append(alias)
+        found = [
+            (alias, path)
+            for table in (whole, inside)
+            for alias, spelled in spellings.items()
+            for path in _exact_first(table.get(alias, ()), spelled, nested=table is inside)
+        ]
         if found:
             unique = dict.fromkeys(path for _, path in found)
             alias_of = {path: alias for alias, path in reversed(found)}
             candidates[name] = [_candidate(name, alias_of[path], path) for path in unique]
     return candidates
+
+
+def _exact_first(paths: Sequence[Path], spelled: list[str], *, nested: bool) -> Sequence[Path]:
+    """Put the nearest paths first, and of these the ones written as an alias is before its other spellings."""
+    if len(paths) < 2:
+        return paths
+
+    def variant(path: Path) -> tuple[object, bool]:
+        place = _distance(path) if nested else ()
+        return place, not any(f".{'.'.join(path)}".endswith(f".{alias}") for alias in spelled)
+
+    return sorted(paths, key=variant)
 
 
 def _weights(leaves: list[tuple[Path, object]]) -> tuple[Candidate, ...]:

@@ -1,8 +1,9 @@
 """Which lines are HTTP requests, how long those took, and that each is counted once.
 
-A line counts as one request when it has a method, a status 100–599 and a duration, and its format or a key says
-that a server wrote it: clients' and jobs' lines have durations too. A duration whose unit is still open is held until
-the service's numbers tell it; the request counts at once, the duration when it is known, or as rejected. A line with
+A line counts as one request when it has a method, a status 100–599 and a place for a duration, and its format or a key
+says that a server wrote it: clients' and jobs' lines have durations too, and a handler's line that names the request it
+is about has none. A duration that cannot be read is rejected, its request counts. A duration whose unit is still open is
+held until the service's numbers tell it; the request counts at once, the duration when it is known, or as rejected. A line with
 `sample_weight` (or a number as `sampled`) stands for that many requests; where that is no whole number from 1 on, the
 request counts once and its duration is rejected.
 """
@@ -110,7 +111,10 @@ class Requests:
         service = str(got["service_name"])
         found = self._duration(plan, source, service, matched=request is not None and status != 404)
         if found is None:
-            return None
+            if request is None:
+                return None
+            candidate = plan.durations[0]
+            found = candidate, Reading(rejected="not_a_number"), None, candidate.find(source)
         candidate, reading, open_value, written = found
         access = None
         if request:

@@ -426,3 +426,51 @@ def test_held_durations_that_an_older_version_saved_weigh_one():
     after.restore(saved)
 
     assert after.finish().rejected == {"ambiguous_unit": 1}
+
+
+# which of several spellings is the field
+
+OTHER_TRACE = "11111111111111111111111111111111"
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    ("variant", "exact", "field"),
+    [
+        ({"Trace-Id": OTHER_TRACE}, {"trace_id": TRACE}, "trace_id"),
+        ({"Status": 500}, {"status": 200}, "status"),
+        ({"Method": "PUT"}, {"method": "GET"}, "method"),
+        ({"user-agent": "A"}, {"user_agent": "b"}, "user_agent"),
+        ({"Request-Method": "PUT"}, {"request.method": "GET"}, "method"),
+        ({"http": {"Method": "PUT", "method": "GET"}}, {}, "method"),
+    ],
+)
+def test_the_exact_spelling_of_a_field_wins_wherever_it_stands(first, variant, exact, field):
+    line = {"ts": 1790000000} | (variant | exact if first else exact | variant)
+    wanted = next(iter(exact.values()), "GET")
+
+    _, said, _ = one(line)
+
+    assert said[field] == wanted
+    assert f"{field}_original" not in said
+    for key, value in variant.items():
+        assert said[key] == value or key == "http"
+
+
+def test_a_variant_is_taken_where_the_exact_spelling_cannot_be_read():
+    _, said, _ = one({"Trace-Id": TRACE, "trace_id": "none"})
+
+    assert said["trace_id"] == TRACE
+    assert said["trace_id_original"] == "none"
+
+
+@pytest.mark.parametrize("took", ["abc", "", None, "-", {"a": 1}, [], True])
+@pytest.mark.parametrize("name", ["duration_ms", "latency"])
+def test_a_request_whose_duration_cannot_be_read_counts_and_the_duration_is_rejected(took, name):
+    line = {key: value for key, value in ACCESS.items() if key != "duration_ms"} | {name: took}
+
+    _, said, result = one(line)
+
+    assert result.requests == {("GET", "/orders/:id", "", 200): RequestGroup(unmeasured=1)}
+    assert result.rejected == {"not_a_number": 1}
+    assert said.get(name, said.get(f"{name}_original")) == took
