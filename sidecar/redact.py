@@ -13,6 +13,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+import orjson
+
+from sidecar import gotext
 from sidecar.options import option
 
 if TYPE_CHECKING:
@@ -56,8 +59,8 @@ _KEYS_KEPT = 4096
 
 # `Bearer x` and `Basic x` are secrets without a name beside them.
 _SCHEMES = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
-# The password of postgres://user:password@host
-_USERINFO = re.compile(r"(://[^\s:/@\"']{1,256}:)[^\s/@\"']{1,256}(?=@)")
+# The password of postgres://user:password@host; redis:// has no user
+_USERINFO = re.compile(r"(://[^\s:/@\"']{0,256}:)[^\s/@\"']{1,1024}(?=@)")
 # In a text that holds a secret, one of these stands between a name and its value.
 _TRIGGERS = ("=", ":", '"', "earer ", "asic ")
 
@@ -131,15 +134,17 @@ class Redactor:
     # doing it
 
     def text(self, text: str) -> str:
-        """Return the text without its secrets."""
+        """Return the text without its secrets; colours do not hide one."""
+        bare = gotext.strip_ansi(text)
+        clean = bare
         if self._named is not None:
-            text = self._hide_named(text)
-        text = _SCHEMES.sub(rf"\1 {REDACTED}", text)
-        if "://" in text:
-            text = _USERINFO.sub(rf"\1{REDACTED}", text)
+            clean = self._hide_named(clean)
+        clean = _SCHEMES.sub(rf"\1 {REDACTED}", clean)
+        if "://" in clean:
+            clean = _USERINFO.sub(rf"\1{REDACTED}", clean)
         for pattern in self._patterns:
-            text = pattern.sub(REDACTED, text)
-        return text
+            clean = pattern.sub(_hidden, clean)
+        return text if clean == bare else clean
 
     def _hide_named(self, text: str) -> str:
         # Searching a lowered copy is three times as fast as ignoring case; bytes.lower keeps every length.
@@ -170,6 +175,9 @@ class Redactor:
         if isinstance(value, list):
             items = [self.value(item, depth + 1) for item in value]
             return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+        if self._patterns and value is not None and not isinstance(value, bool):
+            written = orjson.dumps(value).decode()  # a number, or one that is kept as it was written
+            return REDACTED if any(pattern.search(written) for pattern in self._patterns) else value
         return value
 
     def _field(self, key: str, value: object, depth: int) -> object:
@@ -180,23 +188,47 @@ class Redactor:
         return REDACTED
 
 
-def _named(names: str) -> re.Pattern[str]:
-    """Build the expression for a sensitive name with its value beside it.
+def _hidden(match: re.Match[str]) -> str:
+    """Replace what a pattern matched; what is hidden already, and a match of nothing, stay as they are."""
+    start, end = match.span()
+    earliest = max(0, end - len(REDACTED))
+    return match[0] if match.string.find(REDACTED, earliest, start + len(REDACTED)) >= 0 or start == end else REDACTED
 
-    Three ways to write it: a header to the end of its line, a quoted value (the quotes may be escaped), a bare value up
-    to the next separator. Every part is bounded by a character class, so the search is linear.
+
+# What stands behind an opening quote: no quote of the same kind unless escaped. An escaped opening quote belongs to a
+# text inside a text, where an inner quote has three backslashes.
+_QUOTED = (
+    r"(?<=[^\\]\")(?:\\.|[^\"\\\r\n])++"
+    r"|(?<=[^\\]')(?:\\.|[^'\\\r\n])++"
+    r"|(?<=\\\")(?:\\\\(?:\\.|[^\\\r\n])|\\[^\"\\\r\n]|[^\"\\\r\n])++"
+    r"|(?<=\\')(?:\\\\(?:\\.|[^\\\r\n])|\\[^'\\\r\n]|[^'\\\r\n])++"
+)
+# A list or an object: JSON's, Go's `%v` ([a b]) and `%#v` ([]string{"a"}). Quoted texts in it may hold its bracket.
+_LISTED = (
+    r"(?:\[\]string)?\{(?:\"(?:\\.|[^\"\\\r\n])*+\"?|[^}\"\r\n])*+\}?"
+    r"|\[(?!redacted\])(?:\"(?:\\.|[^\"\\\r\n])*+\"?|[^\]\"\r\n])*+\]?"
+)
+
+
+def _named(names: str) -> re.Pattern[str]:
+    """Build the expression, over lowered text, for a sensitive name with its value beside it.
+
+    Ways to write it: a header to the end of its line, also inside a text where it has the form of cookies (`a=b`) or of
+    a challenge's answer (`Digest a="b"`); a quoted value (the quotes may be escaped), a list, and a bare value up to
+    the next separator. No part is tried twice at one place, so the search is linear.
     """
     header = r"(?P<header>(?:^|(?<=[\n\r]))[\w-]{0,32}?(?:authorization|cookie):[ \t]+)(?!\*)[^\r\n]+"
-    quoted = (
-        r"(?:" + names + r")\\?[\"']?\s{0,4}[=:]\s{0,4}(?P<quote>\\?[\"'])(?P<quoted>)(?:(?!(?P=quote))[^\r\n]){1,8192}"
+    inside = (
+        r"(?P<inside>(?:cookie[=:]\s{0,4}(?=[^\s&;,\"'=\[\]]{1,256}=[^=&])"
+        r"|authorization[=:]\s{0,4}(?=[a-z][\w-]{0,64}\s{1,4}[a-z][\w-]{0,64}=[^\s=])))[^\r\n]+"
     )
-    bare = (
-        r"(?:" + names + r")[\"']?\s{0,4}[=:]\s{0,4}(?P<bare>)"
-        r"(?:(?:bearer|basic|digest)\s+)?(?![*\[])[^\s&;,\"'#|)}\]\\]{1,8192}"
-    )
-    return re.compile(f"{header}|{quoted}|{bare}")
+    beside = r"(?:" + names + r")\\?[\"']?\s{0,4}[=:]\s{0,4}"
+    quoted = beside + rf"(?P<quoted>\\?[\"'])(?:{_QUOTED})"
+    listed = beside + rf"(?P<listed>)(?:{_LISTED})"
+    bare = beside + r"(?P<bare>)(?:(?:bearer|basic|digest)\s{1,4})?(?![*\[])[^\s&;,\"'#|)}\]\\]++"
+    return re.compile(f"{header}|{inside}|{quoted}|{listed}|{bare}")
 
 
 def _kept(match: re.Match[str]) -> str:
     """Name the group up to whose end the text stays."""
-    return next(name for name in ("header", "quoted", "bare") if match[name] is not None)
+    return next(name for name in ("header", "inside", "quoted", "listed", "bare") if match[name] is not None)

@@ -314,6 +314,8 @@ class Normalizer:
         text = work.texts[index]
         value: Fields = work.values[index]  # type: ignore[assignment]
         clean = self._hide(work, index, plan, value)
+        if clean is not value and work.huge and parsing.has_huge_integer(text):
+            clean = self._clean(work, index, plan, value)
         record = self._mapper.record(clean, plan, work.received(index), work.out)
         own = value.get("level")
         return Record(
@@ -344,17 +346,13 @@ class Normalizer:
             self._map(work, group)
 
     def _read(self, work: _Work, index: int, kind: str | None, mark: Mark | None) -> tuple[plans.Plan, Fields]:
-        """Read the fields of a text."""
-        raw = work.texts[index]
-        text = gotext.strip_ansi(raw.decode("utf-8", "replace"))
-        if not work.clean and self._redactor.suspects(raw):
-            text = self._redactor.text(text)
+        """Read the fields of a text, then hide their secrets: a text without them might read as something else."""
+        text = gotext.strip_ansi(work.texts[index].decode("utf-8", "replace"))
         value, dialect = _read_text(text.strip("\r\n") if kind else text.removesuffix("\r"))
         if mark is not None:
             value[mark.value] = True
         plan = self._plans.of_text(value, dialect)
-        for key in plan.sensitive:
-            value[key] = self._redactor.value({key: value[key]})[key]  # type: ignore[index]
+        value = self._hide(work, index, plan, value)
         if plan.format.name == "gin_debug" and "route" in value:
             work.out.routes.append((str(value["method"]), str(value["route"])))
         return plan, value

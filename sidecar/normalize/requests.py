@@ -1,9 +1,9 @@
 """Which lines are HTTP requests, how long those took, and that each is counted once.
 
 A line counts as one request when it has a method, a status 100–599 and a place for a duration, and its format or a key
-says that a server wrote it: clients' and jobs' lines have durations too, and a handler's line that names the request it
-is about has none. A duration that cannot be read is rejected, its request counts. A duration whose unit is still open is
-held until the service's numbers tell it; the request counts at once, the duration when it is known, or as rejected. A line with
+says that a server wrote it: clients' and jobs' lines have durations too, and a handler's line about its request has
+none. A duration that cannot be read is rejected, its request counts. A duration whose unit is still open is held until
+the service's numbers tell it; the request counts at once, the duration when it is known, or as rejected. A line with
 `sample_weight` (or a number as `sampled`) stands for that many requests; where that is no whole number from 1 on, the
 request counts once and its duration is rejected.
 """

@@ -29,6 +29,24 @@ REDACTOR = Redactor(Config())
         ("żółć Password=abc", "żółć Password=[REDACTED]"),
         ("bearer abcdefgh12345", "bearer [REDACTED]"),
         ("postgres://user:p4ss@db:5432/x", "postgres://user:[REDACTED]@db:5432/x"),
+        ("redis://:sekrit@h:6379", "redis://:[REDACTED]@h:6379"),
+        ("upstream sent Cookie: lang=en; session=sekrit\nnext", "upstream sent Cookie: [REDACTED]\nnext"),
+        ("GET /x?cookie=abc&y=1", "GET /x?cookie=[REDACTED]&y=1"),
+        ('sent Authorization: Digest username="bob", response="sekrit"', "sent Authorization: [REDACTED]"),
+        ("sent Authorization: Bearer abc.def method=GET", "sent Authorization: [REDACTED] method=GET"),
+        (r'{"password":"hun\"ter2","a":1', r'{"password":"[REDACTED]","a":1'),
+        (r"password='it\'s secret' a=1", r"password='[REDACTED]' a=1"),
+        (r"{\"password\":\"a\\\"b\\\\\",\"c\":1}", r"{\"password\":\"[REDACTED]\",\"c\":1}"),
+        (
+            "map[Accept:[x] Authorization:[Basic x] X-Api-Key:[sekrit] Cookie:[a=b; c=sekrit]]",
+            "map[Accept:[x] Authorization:[REDACTED] X-Api-Key:[REDACTED] Cookie:[REDACTED]]",
+        ),
+        (
+            'http.Header{"Cookie":[]string{"a=sekrit", "b}c"}, "X":[]string{"y"}}',
+            'http.Header{"Cookie":[REDACTED], "X":[]string{"y"}}',
+        ),
+        ('"cookie": ["a=b", "c]d"], "k": 1', '"cookie": [REDACTED], "k": 1'),
+        ("\x1b[36mtoken\x1b[0m=abc", "token=[REDACTED]"),
     ],
 )
 def test_a_secret_in_text_is_hidden_and_nothing_else(text, clean):
@@ -110,6 +128,22 @@ def test_patterns_of_the_user_hide_what_they_match():
 
     assert redactor.text("card 1234-5678-9012-3456 ok") == "card [REDACTED] ok"
     assert redactor.may_hide_in([["x"]])
+
+
+def test_patterns_of_the_user_hide_numbers_too():
+    redactor = Redactor(Config(patterns=[r"\b4\d{15}\b"]))
+    value = {"card": 4111111111111111, "cents": 1999, "rate": 0.5, "ok": True, "none": None}
+
+    assert redactor.value(value) == value | {"card": REDACTED}
+
+
+@pytest.mark.parametrize("pattern", [r"\w+", r".+", r"x*", r"[A-Z]+", r"D\]", r"\["])
+def test_a_pattern_does_not_hide_what_is_hidden(pattern):
+    redactor = Redactor(Config(patterns=[pattern]))
+
+    once = redactor.text("PASSWORD=AbcX [x] password=y EDACT")
+
+    assert redactor.text(once) == once
 
 
 def test_keys_of_the_user_replace_the_defaults():

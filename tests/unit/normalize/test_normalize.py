@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from sidecar import normalize, validation
+from sidecar import normalize, redact, validation
 from sidecar.model import Lines, Mark, Outcome, RequestGroup
 from tests.support import golden
 
@@ -240,6 +240,37 @@ def test_secrets_in_text_and_queries_are_hidden():
 
     assert said["query"] == "token=[REDACTED]&x=1"
     assert "abc" not in orjson.dumps(said).decode()
+
+
+@pytest.mark.parametrize("secret", ["5", "null", '"a\\"b c"', '["x"]', '{"a":1}'])
+def test_a_text_is_read_before_its_secrets_are_hidden(secret):
+    line = f'2026-10-06T09:05:03.123Z\tinfo\t/p\t{{"status": 500, "token": {secret}, "trace_id": "{TRACE}"}}'
+
+    record, said, _ = one(line.encode())
+
+    assert record.outcome is Outcome.NORMALIZED
+    assert said["status"] == 500
+    assert said["token"] == ("[REDACTED]" if secret != "null" else None)
+
+
+def test_a_quoted_secret_in_a_logfmt_line_is_hidden_whole():
+    line = rf'time=2026-10-06T09:05:03Z level=INFO msg="a \"b\"" password="a\"b c" trace_id={TRACE} x=1'
+
+    record, said, _ = one(line.encode())
+
+    assert record.outcome is Outcome.NORMALIZED
+    assert (said["message"], said["password"], said["x"]) == ('a "b"', "[REDACTED]", "1")
+
+
+def test_numbers_that_a_pattern_matches_are_hidden_and_others_keep_their_digits():
+    using = golden.normalizer(redact=redact.Config(patterns=[r"\b4\d{15}\b"]))
+
+    for line in (ACCESS, {"level": "info"}):
+        text = orjson.dumps(line | {"card": 4111111111111111})[:-1] + b',"big":12345678901234567890123}'
+        record, said, _ = one(text, using)
+
+        assert said["card"] == "[REDACTED]"
+        assert b'"big":12345678901234567890123' in record.line
 
 
 def test_naive_times_are_in_the_configured_zone():
