@@ -90,10 +90,9 @@ def _problem(document: object) -> str | None:
     except exceptions.SchemaError as error:
         where = "/".join(str(part) for part in error.absolute_path) or "(the document itself)"
         return f"is not a valid JSON Schema at {where}: {error.message}"
-    pattern = _broken_pattern(document, [])
-    if pattern:
-        return pattern
-    return None
+    from sidecar.validation import references  # noqa: PLC0415  with jsonschema
+
+    return _broken_pattern(document, []) or references.broken(document)
 
 
 def _broken_pattern(node: object, path: list[str]) -> str | None:
@@ -192,10 +191,12 @@ class Schema:
         import jsonschema  # noqa: PLC0415  costs 4 MiB and `run` needs it only for schemas of the user's own
         from jsonschema import validators  # noqa: PLC0415
 
+        from sidecar.validation import references  # noqa: PLC0415
+
         checker = jsonschema.FormatChecker(formats=())
         checker.checks("date-time")(_is_date_time)
         cls = validators.validator_for(self.document, default=validators.Draft202012Validator)
-        return cls(self.document, format_checker=checker)
+        return cls(self.document, format_checker=checker, registry=references.registry())
 
     def _reference_violations(self, value: Json) -> Violations:
         try:

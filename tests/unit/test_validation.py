@@ -102,3 +102,57 @@ def test_a_users_schema_is_used_as_given(tmp_path):
     assert schema.violations({"severity": "LOW"}) == (("severity", "enum"),)
     assert schema.valid({"severity": "HIGH"})
     assert not schema.canonical
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        '{"$ref": "#/$defs/none"}',
+        '{"properties": {"a": {"$ref": "#nowhere"}}}',
+        '{"properties": {"a": {"$ref": "https://schemas.example/x.json"}}}',
+        '{"properties": {"a": {"$ref": "other.json#/x"}}}',
+        '{"$id": "https://a.example/s.json", "anyOf": [{"not": {"$ref": "t.json"}}]}',
+        '{"$ref": "#/parts/a", "parts": {"a": {"items": {"$ref": "#/parts/b"}}}}',
+        '{"$schema": "http://json-schema.org/draft-07/schema#", "definitions": {"a": {"$ref": "#/definitions/b"}}}',
+        '{"$ref": "http://["}',
+        '{"$dynamicRef": "#node"}',
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_said_when_the_schema_is_loaded(document, tmp_path):
+    path = tmp_path / "schema.json"
+    path.write_text(document)
+
+    with pytest.raises(ConfigError) as raised:
+        validation.load(validation.Config(path=str(path)))
+
+    assert "leads nowhere" in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"$defs": {"id": {"type": "integer"}}, "properties": {"a": {"$ref": "#/$defs/id"}}},
+        {"$defs": {"id": {"$anchor": "x", "type": "integer"}}, "properties": {"a": {"$ref": "#x"}}},
+        {
+            "$id": "https://a.example/s.json",
+            "$defs": {"id": {"$id": "id.json", "type": "integer"}},
+            "properties": {"a": {"$ref": "id.json"}},
+        },
+        {"properties": {"a": {"type": "integer"}, "b": {"$ref": "#"}}},
+        {"properties": {"a": {"$ref": "https://json-schema.org/draft/2020-12/schema"}}},
+        {
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "definitions": {"id": {"type": "integer"}},
+            "properties": {"a": {"$ref": "#/definitions/id"}},
+        },
+    ],
+)
+def test_references_inside_a_schema_are_followed(document, tmp_path):
+    path = tmp_path / "schema.json"
+    path.write_bytes(orjson.dumps(document))
+
+    schema = validation.load(validation.Config(path=str(path)))
+
+    assert schema.valid({"a": 5}) is ("json-schema.org/draft/2020-12/schema" not in path.read_text())
+    assert not schema.valid({"a": "text"})
