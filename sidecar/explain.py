@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import orjson
 
-from sidecar import console, framing, multiline, normalize, routes, telemetry, validation
+from sidecar import console, encoding, framing, multiline, normalize, routes, telemetry, validation
 from sidecar.metrics import durations
 from sidecar.model import Lines, Outcome
 from sidecar.normalize import parsing
@@ -101,7 +101,7 @@ class Explainer:
         value = orjson.loads(record.line)
         parts = []
         for key, inner in value.items():
-            shown = orjson.dumps(inner).decode()
+            shown = encoding.dumps(inner).decode()
             if len(shown) > 300:
                 shown = shown[:300] + "…"
             if key == "level":

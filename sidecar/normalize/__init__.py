@@ -15,9 +15,7 @@ from datetime import UTC, tzinfo
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from sidecar import formats, gotext, redact, validation
+from sidecar import encoding, formats, gotext, redact, validation
 from sidecar.errors import StateError
 from sidecar.formats import fields
 from sidecar.model import Lines, Mark, Outcome, Record, RequestGroup, RequestKey
@@ -326,7 +324,7 @@ class Normalizer:
             record.service_name,
             record.trace_id,
             record.span_id,
-            text if clean is value else orjson.dumps(clean),
+            text if clean is value else encoding.dumps(clean),
         )
 
     # text

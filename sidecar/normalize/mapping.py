@@ -10,9 +10,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from sidecar import times
+from sidecar import encoding, times
 from sidecar.formats import fields
 from sidecar.model import Outcome, Record
 
@@ -102,7 +100,7 @@ class Mapper:
             str(got["service_name"]),
             trace_id if isinstance(trace_id, str) else "",
             span_id if isinstance(span_id, str) else "",
-            orjson.dumps(record),
+            encoding.dumps(record),
             remaining,
         )
 
@@ -169,7 +167,7 @@ class Mapper:
                 columns["service_name"],
                 columns.get("trace_id", none),
                 columns.get("span_id", none),
-                map(orjson.dumps, made),
+                map(encoding.dumps, made),
                 remaining,
             )
         )

@@ -74,7 +74,10 @@ def has_huge_integer(text: bytes) -> bool:
 
 def parse_exactly(text: bytes) -> Fields:
     """Parse again with integers beyond 64 bits kept as they are written: orjson makes floats of them."""
-    value: Fields = json.loads(text, parse_int=_integer)
+    try:
+        value: Fields = json.loads(text, parse_int=_integer)
+    except RecursionError:  # hundreds of levels deep: what is there counts more than the last digits
+        value = orjson.loads(text)
     return value
 
 

@@ -242,6 +242,21 @@ def test_secrets_in_text_and_queries_are_hidden():
     assert "abc" not in orjson.dumps(said).decode()
 
 
+@pytest.mark.parametrize("depth", [253, 254, 255, 256, 1000])
+@pytest.mark.parametrize("level", [b"info", b"X"])
+def test_a_line_of_any_depth_becomes_a_record_and_its_secrets_are_hidden(depth, level):
+    """orjson reads 1024 levels and writes 254: such a line must not end the process."""
+    head = orjson.dumps(GOOD)[:-1].replace(b'"info"', b'"' + level + b'"')
+    deep = b"[" * depth + b'{"password":"hunter2"}' + b"]" * depth
+
+    for text in (head + b',"a":' + deep + b"}", head + b',"a":' + deep + b',"n":123456789012345678901234}'):
+        record, said, _ = one(text)
+
+        assert record.outcome is (Outcome.VALID if level == b"info" else Outcome.NORMALIZED)
+        assert said["a"]
+        assert b"hunter2" not in record.line
+
+
 @pytest.mark.parametrize("secret", ["5", "null", '"a\\"b c"', '["x"]', '{"a":1}'])
 def test_a_text_is_read_before_its_secrets_are_hidden(secret):
     line = f'2026-10-06T09:05:03.123Z\tinfo\t/p\t{{"status": 500, "token": {secret}, "trace_id": "{TRACE}"}}'
