@@ -83,6 +83,7 @@ class Reading:
     ms: float | None = None
     rejected: str = ""  # why there is no ms: a reason of telemetry.catalogue.REJECTED
     inferred: bool = False  # the unit was guessed from the number's type alone
+    unit: Unit | None = None  # of a number that was rejected: whoever reads it again must not take another one
 
 
 def read(value: object, unit: Unit) -> Reading | None:

@@ -31,6 +31,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     ),
     "level": (
         "level", "severity", "log.level", "lvl", "L", "SeverityText", "loglevel", "levelname", "severity_text",
+        "severity_number",
     ),
     "service_name": (
         "service_name", "service.name", "service", "dd.service", "app", "app_name", "application",
@@ -95,8 +96,8 @@ def bare(name: str) -> str:
 
 
 def text(value: object) -> str | None:
-    if isinstance(value, str) and value:
-        return gotext.strip_ansi(value)
+    if isinstance(value, str):
+        return gotext.strip_ansi(value) or None
     return None
 
 
@@ -112,8 +113,34 @@ def identifier(value: object) -> str | None:
     return text(value)
 
 
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://[^/?#]*([^#]*)")
+_WEB = frozenset({"http", "https", "ws", "wss"})
+
+
+def path(value: object) -> str | None:
+    """Read the path of a request, its query included: a database's or a broker's address has none."""
+    if not isinstance(value, str) or not value:
+        return None
+    return value if value[0] == "/" or target(value) is not None else None
+
+
+def target(address: str) -> str | None:
+    """Return what a request for an address asks for, `/path?query`; a text that is no address is its own."""
+    match = _URL.match(address)
+    if match is None:
+        return address
+    if match[1].lower() not in _WEB:
+        return None
+    return match[2] if match[2].startswith("/") else "/" + match[2]
+
+
 def level(value: object) -> str | None:
     return gotext.level(value)
+
+
+def severity(value: object) -> str | None:
+    """Read a severity: OpenTelemetry's number 1–24, else a level like any other."""
+    return gotext.severity(value) or gotext.level(value)
 
 
 def service_name(value: object) -> str | None:
@@ -128,7 +155,11 @@ def service_name(value: object) -> str | None:
 _TRACE = re.compile(r"[0-9a-f]{32}")
 _SPAN = re.compile(r"[0-9a-f]{16}")
 _ANY_HEX = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}.*")
+# version 00 ends with its flags, later ones may go on, ff is none; capitals and zeros make the whole header void
+_TRACEPARENT = re.compile(
+    r"(?:00|(?P<later>(?!00|ff)[0-9a-f]{2}))-(?!0{32})(?P<trace>[0-9a-f]{32})-(?!0{16})(?P<span>[0-9a-f]{16})"
+    r"-[0-9a-f]{2}(?(later)(?:-.*)?)"
+)
 _XRAY = re.compile(r"(?:^|.*;)\s*root=1-([0-9a-f]{8})-([0-9a-f]{24})(?:;.*|$)")
 _LONGEST_ID = 512
 
@@ -153,9 +184,9 @@ def trace_id(value: object) -> str | None:
     candidate = value.strip().lower()
     if _ANY_HEX.fullmatch(candidate):
         return _w3c_trace(candidate.zfill(32))
-    match = _TRACEPARENT.fullmatch(candidate)
+    match = _TRACEPARENT.fullmatch(value.strip())
     if match:
-        return _w3c_trace(match[1])
+        return match["trace"]
     match = _XRAY.fullmatch(candidate)
     if match:
         return _w3c_trace(match[1] + match[2])
@@ -170,9 +201,9 @@ def span_id(value: object) -> str | None:
     if not isinstance(value, str) or not 1 <= len(value) <= _LONGEST_ID:
         return None
     candidate = value.strip().lower()
-    match = _TRACEPARENT.fullmatch(candidate)
+    match = _TRACEPARENT.fullmatch(value.strip())
     if match:
-        return _w3c_span(match[2])
+        return match["span"]
     parts = re.split(r"[:-]", candidate)
     if len(parts) > 1 and _ANY_HEX.fullmatch(parts[0]):
         return _w3c_span(parts[1].zfill(16))
@@ -243,9 +274,9 @@ def address(value: object) -> str | None:
 def lines(value: object) -> str | None:
     """Read an error or a stack: text, or a list of texts (zap's errorCauses, hand-written lists)."""
     if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-        return "\n".join(value)
+        return "\n".join(value) or None
     read = text(value)
-    return read.rstrip("\r\n") if read else None
+    return (read.rstrip("\r\n") or None) if read else None
 
 
 CONVERTERS: dict[str, Callable[[object], object]] = {
@@ -256,7 +287,7 @@ CONVERTERS: dict[str, Callable[[object], object]] = {
     "span_id": span_id,
     "method": text,
     "route": verbatim,
-    "path": verbatim,
+    "path": path,
     "status": status,
     "client_ip": address,
     "user_agent": verbatim,
@@ -270,4 +301,28 @@ CONVERTERS: dict[str, Callable[[object], object]] = {
 SPECIAL: dict[tuple[str, str], Callable[[object], object]] = {
     ("trace_id", "ddtraceid"): datadog_trace_id,
     ("span_id", "ddspanid"): datadog_span_id,
+    ("level", "severity"): severity,
+    ("level", "severitynumber"): severity,
 }
+
+
+def _more_than_an_id(written: object, read: object) -> bool:
+    return isinstance(written, str) and written.strip().lower().replace("-", "").lstrip("0") != str(read).lstrip("0")
+
+
+def _more_than_an_address(written: object, read: object) -> bool:
+    return isinstance(written, str) and written.strip() not in (read, f"[{read}]")
+
+
+# Where a value holds more than what was read from it (flags, ports, further proxies), it stays beside that.
+# A path is parted from its query and judged there.
+MORE: dict[str, Callable[[object, object], bool]] = {
+    "trace_id": _more_than_an_id,
+    "span_id": _more_than_an_id,
+    "client_ip": _more_than_an_address,
+}
+
+
+def is_no_value(name: str, value: object) -> bool:
+    """Say whether a value means that there is none: Gin's size is -1 where nothing was written."""
+    return name == "response_bytes" and isinstance(value, int | float) and value < 0

@@ -66,7 +66,8 @@ class Mapper:
                 read = candidate.convert(found)
                 if read is not None:
                     got[name] = read
-                    taken.append(candidate.path)
+                    if candidate.more is None or not candidate.more(found, read):
+                        taken.append(candidate.path)
                     break
         if stamp is None:
             stamp = received
@@ -74,7 +75,8 @@ class Mapper:
         got.setdefault("service_name", self._service_name)
         if "message" not in got and "error" in got:
             got["message"] = got["error"]
-        _split_path(got, source)
+        if _split_path(got, source):
+            taken = _without_path(taken, plan)
 
         access = self._requests.measure(plan, source, got, taken)
         level = got.get("level")
@@ -136,9 +138,10 @@ class Mapper:
             sources, zip(*[columns[name] for name in names], strict=True), stamps, strict=True
         ):
             got: Fields = dict(zip(names, row, strict=True))
-            if "path" in got:
-                _split_path(got, source)
             mine: list[plans.Path] = []
+            left = taken
+            if "path" in got and _split_path(got, source):
+                left = _without_path(taken, plan)
             access = self._requests.measure(plan, source, got, mine)
             if access is not None:
                 got["level"] = _raised(str(got["level"]), access.status)
@@ -147,9 +150,9 @@ class Mapper:
             key = tuple(mine)
             if key not in layouts:
                 layouts[key] = _rest(keys, [*taken, *mine])
-            record = _laid_out(got, source, layouts[key])
+            record = _laid_out(got, source, layouts[key]) if left is taken else None
             if record is None:
-                record = _ordered(got, source, [*taken, *mine], plan.order)
+                record = _ordered(got, source, [*left, *mine], plan.order)
             if access is not None:
                 self._requests.observe(access, plan, source, got, time_ns, record, out)
             else:
@@ -192,11 +195,15 @@ class Mapper:
             stamps, columns["timestamp"] = list(received), list(map(times.format_time, received))
         for name, candidates in plan.others:
             for candidate in candidates:
-                column = _read(candidate, sources)
+                written, column = _read(candidate, sources)
                 missing = column.count(None)
                 if not missing:
                     columns[name] = column
-                    taken.append(candidate.path)
+                    more = _more(candidate, written, column)
+                    if not more:
+                        taken.append(candidate.path)
+                    elif more < count:
+                        return None
                     break
                 if missing < count:
                     return None
@@ -224,8 +231,15 @@ class Mapper:
 _ns = attrgetter("ns")
 
 
-def _read(candidate: plans.Candidate, sources: list[Fields]) -> list[Any]:
-    """Read one column; texts that many lines share are read once."""
+def _more(candidate: plans.Candidate, written: list[Any], read: list[Any]) -> int:
+    """Count the values that hold more than what was read from them."""
+    if candidate.more is None or written == read:
+        return 0
+    return sum(map(candidate.more, written, read))
+
+
+def _read(candidate: plans.Candidate, sources: list[Fields]) -> tuple[list[Any], list[Any]]:
+    """Read one column, as written and as understood; texts that many lines share are read once."""
     key, convert = candidate.key, candidate.convert
     found = (
         [source.get(key) for source in sources] if key is not None else [candidate.find(source) for source in sources]
@@ -234,8 +248,8 @@ def _read(candidate: plans.Candidate, sources: list[Fields]) -> list[Any]:
         distinct = {*found}
         if len(distinct) * 2 < len(found):
             known = {text: convert(text) if text else None for text in distinct}
-            return list(map(known.__getitem__, found))
-    return [None if value is None or value == "" else convert(value) for value in found]
+            return found, list(map(known.__getitem__, found))
+    return found, [None if value is None or value == "" else convert(value) for value in found]
 
 
 def _rest(keys: Sequence[str], taken: Sequence[plans.Path]) -> Rest | None:
@@ -271,23 +285,49 @@ def _learn(got: Fields, source: Fields, out: Normalized) -> None:
         out.routes.append((str(got["method"]), str(got["path"])))
 
 
-def _split_path(got: Fields, source: Fields) -> None:
-    """Part the query from the path, and an address from its host: the label is made of the path alone."""
+def _split_path(got: Fields, source: Fields) -> bool:
+    """Part the query from the path, and an address from its host: the label is made of the path alone.
+
+    Says whether something of what was written stands nowhere then: host, fragment, a second query.
+    """
     path = got.get("path")
     if not isinstance(path, str):
-        return
-    if "://" in path[:12]:
-        path = "/" + path.split("://", 1)[1].partition("/")[2]
-    path, mark, query = path.partition("?")
+        return False
+    more = False
+    if path[:1] != "/":
+        target = fields.target(path)
+        more = target != path
+        path = target or path
+    path, _, query = path.partition("?")
     got["path"] = path
-    if mark and query and not source.get("query"):
-        got["query"] = query
+    if query:
+        own = source.get("query")
+        if own is None or own == "":
+            got["query"] = query
+        elif own != query:
+            more = True
+    return more
+
+
+def _without_path(taken: list[plans.Path], plan: plans.Plan) -> list[plans.Path]:
+    """Return what was taken, but for the place of the path: it stays as it is."""
+    places = {candidate.path for candidate in plan.candidates["path"]}
+    return [path for path in taken if path not in places]
 
 
 def _ordered(got: Fields, source: Fields, taken: list[plans.Path], order: tuple[str, ...]) -> Fields:
-    """Lay the canonical fields in their order, then whatever else the line had, under its own name."""
-    record = {name: got[name] for name in order if name in got}
+    """Lay the canonical fields in their order, then whatever else the line had, under its own name.
+
+    A field of ours that could not be read keeps its place and its value, unless that says that there is no value. What
+    stands in the way of a name of ours is kept beside it.
+    """
     whole = {path[0] for path in taken if len(path) == 1}
+    record: Fields = {}
+    for name in order:
+        if name in got:
+            record[name] = got[name]
+        elif name in source and name not in whole and not fields.is_no_value(name, source[name]):
+            record[name] = None  # filled below
     nested = {path[0] for path in taken if len(path) > 1} if len(whole) < len(taken) else ()
     for key, value in source.items():
         if key in whole:
@@ -296,15 +336,19 @@ def _ordered(got: Fields, source: Fields, taken: list[plans.Path], order: tuple[
         if key in nested:
             rest = _without(value, [path[1:] for path in taken if path[0] == key])
             if not rest:
+                if key not in got:
+                    record.pop(key, None)
                 continue
-        if key in record:
-            # A name of ours that holds something else: both are kept, ours under the name that the schema knows.
-            record.setdefault(f"{key}_original", rest)
+        if key in _UNIT and value == got.get(key):
+            continue
+        if (key in got and key != "query") or fields.is_no_value(key, value):
+            beside = f"{key}_original"
+            while beside in source:
+                beside += "_original"
+            record[beside] = rest
         else:
             record[key] = rest
-    if "query" in got and "query" not in record:
-        record["query"] = got["query"]
-    for name in _UNIT:
+    for name in _BESIDE:
         if name in got:
             record[name] = got[name]
     return record

@@ -39,6 +39,7 @@ class Candidate:
     path: Path
     convert: Converter
     unit: Unit | None = None  # duration: what the key's own suffix says
+    more: Callable[[object, object], bool] | None = None  # tells whether a value holds more than what was read
     key: str | None = None  # of a path of one key: that key
 
     def __post_init__(self) -> None:
@@ -126,7 +127,12 @@ class Plans:
     def _make(self, value: Fields, form: Format) -> Plan:
         self.misses += 1
         leaves = list(_leaves(form.prepare(value) if form.prepare else value, ()))[:_MOST_LEAVES]
-        plan = Plan(form, _candidates(leaves, form), _hinted(leaves), weights=_weights(leaves))
+        candidates = _candidates(leaves, form)
+        hinted = _hinted(leaves) or not _SERVER_FIELDS.isdisjoint(candidates)
+        if not (hinted or form.access):
+            # an address that no server's key stands beside is what a client called; as `path` it would pass for ours
+            candidates.pop("path", None)
+        plan = Plan(form, candidates, hinted, weights=_weights(leaves))
         self._finish(plan, tuple(value))
         return plan
 
@@ -237,14 +243,21 @@ def _distance(path: Path) -> tuple[int, int]:
 def _candidate(name: str, alias: str, path: Path) -> Candidate:
     if name == "duration_ms":
         return Candidate(path, fields.text, units.of_key(path[-1]))
-    convert = fields.SPECIAL.get((name, alias)) or fields.CONVERTERS.get(name, fields.text)
-    return Candidate(path, convert)
+    special = fields.SPECIAL.get((name, alias))
+    if special is not None:
+        return Candidate(path, special)
+    return Candidate(path, fields.CONVERTERS.get(name, fields.text), more=fields.MORE.get(name))
 
 
 # A client's line has method, url, status and duration too; these keys only a server writes.
-_SERVER_KEYS = frozenset(
-    fields.bare(alias) for name in ("client_ip", "route", "user_agent") for alias in (name, *fields.ALIASES[name])
-) | {"path", "uri", "requesturi", "requestpath", "urlpath"}
+_SERVER_FIELDS = frozenset({"client_ip", "route", "user_agent"})
+_SERVER_KEYS = frozenset(fields.bare(alias) for name in _SERVER_FIELDS for alias in (name, *fields.ALIASES[name])) | {
+    "path",
+    "uri",
+    "requesturi",
+    "requestpath",
+    "urlpath",
+}
 
 
 def _hinted(leaves: list[tuple[Path, object]]) -> bool:

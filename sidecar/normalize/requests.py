@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _MOST_SAVED = 256
 _METHODS = re.compile(r"[A-Za-z][A-Za-z-]{2,19}")
 _MOST_HELD = 1000
+_UNITS = frozenset({"ns", "us", "ms", "s"})  # as a record's own `duration_unit` names them
 _MOST_WEIGHT = 1_000_000
 LIVE_LINES = 512  # what the pump takes at most: a backlog, or a service too busy to look at each request's time
 _ABSORBED = 64
@@ -129,6 +130,8 @@ class Requests:
                 got["duration_unit_inferred"] = True
         elif open_value is not None:
             got["duration_unit"] = "ambiguous"
+        elif reading.unit is not None:
+            got["duration_unit"] = str(reading.unit)
         return access
 
     def _duration(
@@ -167,7 +170,11 @@ class Requests:
         matched: bool,
     ) -> tuple[plans.Candidate, Reading, int | None, object] | None:
         unit = candidate.unit
+        told = unit is not None
         inferred = False
+        said = source.get("duration_unit")
+        if unit is None and isinstance(said, str) and said in _UNITS:
+            unit = Unit(said)
         if unit is None:
             number = units.number(value) if isinstance(value, str) else value
             if number is None:
@@ -194,6 +201,8 @@ class Requests:
         if reading is None:
             return None
         reading.inferred = inferred and reading.ms is not None
+        if reading.rejected and not told and not isinstance(value, bool):
+            reading.unit = unit
         return candidate, reading, None, value
 
     def observe(
