@@ -154,7 +154,8 @@ _MONTHS = {
     name: n
     for n, name in enumerate(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], 1)
 }
-_ZONE = r"(?P<zone>[Zz]|[+-]\d\d(?::?\d\d)?|[A-Z]{2,5})?"
+_NAMED = r"(?![AP]M\b)[A-Z]{2,5}"
+_ZONE = rf"(?P<zone>[Zz]|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?|{_NAMED})?"
 _TIME = r"(?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d))?(?:[.,](?P<fraction>\d{1,12}))?"
 _LAYOUTS = tuple(
     re.compile(layout, re.ASCII)
@@ -162,7 +163,12 @@ _LAYOUTS = tuple(
         # ISO 8601 in its forms, Go's DateTime, Python's comma, gin's and std log's slashes
         (
             r"(?P<year>\d{4})[-/](?P<month>\d\d)[-/](?P<day>\d\d)(?:[Tt ]| - )"
-            rf"{_TIME} ?{_ZONE}(?: [A-Z]{{2,5}})?(?: m=\S+)?"
+            rf"{_TIME}(?: ?(?P<half>[AaPp][Mm])\b)? ?{_ZONE}(?: {_NAMED})?(?: m=\S+)?"
+        ),
+        # the same without separators; as an epoch of milliseconds or less it would be after the year 2500
+        (
+            r"(?P<year>(?:19|20)\d\d)(?P<month>\d\d)(?P<day>\d\d)(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d)"
+            rf"(?:(?:[.,]|(?=(?:\d{{3}}|\d{{6}})(?!\d)))(?P<fraction>\d{{1,12}}))?{_ZONE}"
         ),
         # time.RFC1123, RFC1123Z, RFC822, RFC822Z, RFC850
         rf"(?:[A-Z][a-z]+, )?(?P<day>\d\d)[ -](?P<month>[A-Z][a-z]{{2}})[ -](?P<year>\d{{4}}|\d\d) {_TIME} ?{_ZONE}",
@@ -172,7 +178,10 @@ _LAYOUTS = tuple(
         rf"(?P<day>\d\d)/(?P<month>[A-Z][a-z]{{2}})/(?P<year>\d{{4}}):{_TIME} ?{_ZONE}",
     )
 )
-_NUMBER = re.compile(r"-?\d{1,20}(?:\.\d{1,20})?(?:[eE][+-]?\d{1,3})?", re.ASCII)
+_NUMBER = re.compile(r"-?\d{1,20}(?:\.\d{1,20})?(?P<exponent>[eE][+-]?\d{1,3})?", re.ASCII)
+# 2006-01-02 15:04:05 as one number, 20060102150405, with milliseconds, with microseconds
+_COMPACT_DIGITS = (14, 17, 20)
+_LEAST_COMPACT = 19 * 10**12
 _LONGEST_TIME = 80
 
 
@@ -187,31 +196,43 @@ def timestamp(value: object, zone: tzinfo = UTC) -> Stamp | None:
         return rfc3339(value) or _layout(value.strip(), zone)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
+    if value >= _LEAST_COMPACT:
+        written = repr(value)
+        if written[:2] in ("19", "20") and len(written.partition(".")[0]) in _COMPACT_DIGITS:
+            return _layout(written, zone)
     return _epoch(value)
 
 
 def canonical(value: object, zone: tzinfo = UTC) -> tuple[Stamp, str] | None:
-    """Read a time as `timestamp` does, and write it as `format_time` does: mostly it is written so already."""
+    """Read a time as `timestamp` does, and write it as `format_time` does: mostly it is written so already.
+
+    An RFC 3339 time whose year in UTC has no four digits stays as it is written; in another layout it is no time.
+    """
     if isinstance(value, str):
         stamp = rfc3339(value)
         if stamp is not None:
             written_so = value[-1] == "Z" and value[10] == "T" and value[17:19] != "60"
-            return stamp, value if written_so else format_time(stamp)
+            return stamp, value if written_so or not _in_calendar(stamp) else format_time(stamp)
     stamp = timestamp(value, zone)
-    return (stamp, format_time(stamp)) if stamp is not None else None
+    return (stamp, format_time(stamp)) if stamp is not None and _in_calendar(stamp) else None
 
 
 def _epoch(value: float) -> Stamp | None:
     # repr gives back the digits that were written; the float itself is off by up to 100 ns
-    whole, point, fraction = repr(value).partition(".")
+    return _epoch_digits(repr(value).removesuffix(".0")) or _large_epoch(value)
+
+
+def _epoch_digits(text: str) -> Stamp | None:
+    """Read the digits of an epoch number as they are written: a float holds 16 of them, nanoseconds have 19."""
+    whole, point, fraction = text.partition(".")
     negative = whole.startswith("-")
     if negative:
         whole = whole[1:]
     if not whole.isdecimal() or len(whole) > 20 or (point and not fraction.isdecimal()):
-        return _large_epoch(value)  # an exponent, infinity, not a number
+        return None  # an exponent, infinity, not a number
     width = len(whole.lstrip("0"))
     power = 9 if width <= 11 else 6 if width <= 14 else 3 if width <= 17 else 0
-    fraction = "" if fraction == "0" else fraction[:power]
+    fraction = fraction[:power]
     nanoseconds = int(whole + fraction) * 10 ** (power - len(fraction))
     if not nanoseconds:
         return None
@@ -231,9 +252,10 @@ def _layout(text: str, zone: tzinfo) -> Stamp | None:
         match = layout.fullmatch(text)
         if match:
             return _civil(match, zone)
-    if _NUMBER.fullmatch(text):
-        return _epoch(float(text)) if "e" in text.lower() or "." in text else _epoch(int(text))
-    return None
+    number = _NUMBER.fullmatch(text)
+    if number is None:
+        return None
+    return _epoch(float(text)) if number["exponent"] else _epoch_digits(text)
 
 
 def _civil(match: re.Match[str], zone: tzinfo) -> Stamp | None:
@@ -247,6 +269,11 @@ def _civil(match: re.Match[str], zone: tzinfo) -> Stamp | None:
     days = _days(year, month, int(part["day"]))
     if days is None or hour > 23 or minute > 59 or second > 60:
         return None
+    half = part.get("half")
+    if half:
+        if not 1 <= hour <= 12:
+            return None
+        hour = hour % 12 + (12 if half[0] in "Pp" else 0)
     seconds = days * _DAY + hour * 3600 + minute * 60 + second
     name = part["zone"]
     if not name or (name[0] not in "Zz+-" and name not in ("UTC", "GMT")):
@@ -292,6 +319,10 @@ def format_time(stamp: Stamp) -> str:
 
 
 _written: dict[int, str] = {}
+
+
+def _in_calendar(stamp: Stamp) -> bool:
+    return _YEAR_0 <= stamp.ns // SECOND < _YEAR_10000
 
 
 def _second(seconds: int) -> str:

@@ -274,7 +274,7 @@ def address(value: object) -> str | None:
 def lines(value: object) -> str | None:
     """Read an error or a stack: text, or a list of texts (zap's errorCauses, hand-written lists)."""
     if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-        return "\n".join(value) or None
+        value = "\n".join(value)
     read = text(value)
     return (read.rstrip("\r\n") or None) if read else None
 

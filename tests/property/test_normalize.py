@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar import normalize, validation
+from sidecar.formats import fields
 from sidecar.model import Lines
 from tests.support import lines
 
@@ -119,3 +120,76 @@ def test_a_batch_says_what_its_lines_say_one_at_a_time(texts):
     for key, (durations, trace_ids, unmeasured) in batch[1].items():
         assert Counter(zip(durations, trace_ids, strict=True)) == Counter(zip(*singles[1][key][:2], strict=True))
         assert unmeasured == singles[1][key][2]
+
+
+TEXT = st.one_of(
+    st.sampled_from(
+        [
+            "", "\n", "x", "\x1b[31mCookie: a=b; c=d\x1b[0m", "\x1b[0m", "upstream sent Cookie: a=b; c=d", 'Authorization: Digest a="b", c="d"',
+            "password=x", "/a?b=1", "/a", "https://other.example:8443/v1/x?y=1#z", "http://h?x=1", "postgres://u:p@h/db", "amqp://q", "?", "a?b?c",
+            "INFO", "ERROR", "Level(-4)", "17", "1.1.1.1, 2.2.2.2", "1.1.1.1:80", "[::1]", "[::1]:80", "bad", "0af7651916cd43dd8448eb211c80319c",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=463ac35c9f6413ad;Sampled=1", "105445aa7843bc8bf206b12000100000/1234;o=1",
+            "2026-10-06T09:05:03.5+02:00", "9999-12-31T23:59:59-01:00", "2026-10-06 09:05:03 PM", "20261006090503", "1790000000.123456789",
+            "GET", "200", "404", "1.5ms", "3h", "30h", "soon", "NaN", "-5", "ambiguous", "ms", "s", "unknown_service:x",
+        ]
+    ),
+    st.text(max_size=5),
+)  # fmt: skip
+SCALARS = st.one_of(
+    TEXT,
+    st.none(),
+    st.booleans(),
+    st.sampled_from([-1, 0, 1, 5, 17, 99, 200, 500, 1500000, 10**8, 10**14, 1790000000, 20261006090503, 1790000000000]),
+    st.sampled_from([0.5, 1e8, 200.0, -1.0, 1790000000.25]),
+    st.lists(st.sampled_from(["", "a", "b\n"]), max_size=2),
+)
+NAMES = st.sampled_from(
+    sorted(
+        {name for names in fields.ALIASES.values() for name in names}
+        | {"Trace-Id", "Status", "user-agent", "Severity", "SeverityNumber", "query", "duration_unit", "x", "message_original", "token", "sampled",
+           "status_original", "dataLength", "statusCode", "clientIP", "caller", "handler", "stack.trace"}
+    )
+)  # fmt: skip
+CONTAINERS = st.sampled_from(["http", "request", "response", "httpRequest", "fields", "data", "error", "service", "x"])
+
+
+@st.composite
+def objects(draw):
+    """An object of the names and values that loggers use, in any combination."""
+    value = draw(st.dictionaries(NAMES, SCALARS, max_size=9))
+    for name in draw(st.lists(CONTAINERS, max_size=2)):
+        value[name] = draw(st.dictionaries(NAMES, SCALARS, max_size=4))
+    return dict(draw(st.permutations(list(value.items()))))
+
+
+TEXTS = st.one_of(
+    objects().map(json.dumps),
+    st.tuples(
+        st.sampled_from(
+            ["", "[GIN] 2026/10/06 - 09:05:03 | 500 | 1ms | 1.1.1.1 | GET ", "2026/10/06 09:05:03 ", "2026/10/06 09:05:03 ERROR ",
+             "time=2026-10-06T09:05:03Z level=INFO msg=", "2026-10-06T09:05:03.123Z\tinfo\t", "2026-10-06T09:05:03Z INF ", "panic: "]
+        ),
+        TEXT,
+        st.sampled_from(["", " k=v", ' password="a\\"b"', ' level=5 x="y z"', '\t{"token": 5, "status": 200}']),
+    ).map("".join),
+)  # fmt: skip
+
+
+@given(text=TEXTS)
+def test_normalizing_a_record_again_changes_nothing(text):
+    first = _normalizer().normalize(Lines([text.encode("utf-8", "replace")])).records[0]
+    again = _normalizer().normalize(Lines([first.line])).records[0]
+
+    assert again.line == first.line
+    assert (again.time_ns, again.level, again.trace_id, again.span_id) == (
+        first.time_ns, first.level, first.trace_id, first.span_id,
+    )  # fmt: skip
+
+
+@given(value=objects())
+def test_a_records_canonical_fields_come_in_their_order(value):
+    record = json.loads(_normalizer().normalize(Lines([json.dumps(value).encode()])).records[0].line)
+
+    places = [list(record).index(name) for name in fields.ORDER if name in record]
+    assert places == list(range(len(places)))
