@@ -520,3 +520,128 @@ def test_a_request_whose_duration_cannot_be_read_counts_and_the_duration_is_reje
     assert result.requests == {("GET", "/orders/:id", "", 200): RequestGroup(unmeasured=1)}
     assert result.rejected == {"not_a_number": 1}
     assert said.get(name, said.get(f"{name}_original")) == took
+
+
+# what a mapped field holds beyond what was mapped
+
+SERVER = {"method": "POST", "status": 200, "client_ip": "10.0.0.1", "duration_ms": 3}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            SERVER | {"url": "https://payments.internal:8443/v1/charge?x=1#f"},
+            {"path": "/v1/charge", "query": "x=1", "url": "https://payments.internal:8443/v1/charge?x=1#f"},
+        ),
+        (SERVER | {"path": "http://h?x=1"}, {"path": "/", "query": "x=1", "path_original": "http://h?x=1"}),
+        (SERVER | {"uri": "amqp://q"}, {"uri": "amqp://q", "path": None}),
+        (SERVER | {"url": "postgres://h/db"}, {"url": "postgres://h/db", "path": None}),
+        (SERVER | {"path": "/a?u=http://x/y"}, {"path": "/a", "query": "u=http://x/y", "path_original": None}),
+        (SERVER | {"path": "/a?b=1", "query": ""}, {"path": "/a", "query": "b=1", "path_original": None}),
+        (SERVER | {"path": "/a?b=1", "query": "b=1"}, {"path": "/a", "query": "b=1", "path_original": None}),
+        (SERVER | {"url": "/a?b=1", "query": "c=2"}, {"path": "/a", "query": "c=2", "url": "/a?b=1"}),
+        ({"x_forwarded_for": "1.1.1.1, 2.2.2.2"}, {"client_ip": "1.1.1.1", "x_forwarded_for": "1.1.1.1, 2.2.2.2"}),
+        ({"client_ip": "1.1.1.1:80"}, {"client_ip": "1.1.1.1", "client_ip_original": "1.1.1.1:80"}),
+        ({"remote_addr": "[::1]"}, {"client_ip": "::1", "remote_addr": None}),
+        ({"traceid": TRACE.upper()}, {"trace_id": TRACE, "traceid": None}),
+        (
+            {"X-Amzn-Trace-Id": "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=463ac35c9f6413ad;Sampled=1"},
+            {
+                "trace_id": "5759e988bd862e3fe1be46a994272793",
+                "X-Amzn-Trace-Id": "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=463ac35c9f6413ad;Sampled=1",
+            },
+        ),
+        (
+            {"X-Cloud-Trace-Context": f"{TRACE}/1234;o=1"},
+            {"trace_id": TRACE, "X-Cloud-Trace-Context": f"{TRACE}/1234;o=1"},
+        ),
+        ({"response_bytes": -1}, {"response_bytes": None, "response_bytes_original": -1}),
+        ({"body_size": -1}, {"response_bytes": None, "body_size": -1}),
+        ({"message": "", "error": "\n", "ua": "x"}, {"message": "", "error": "\n", "user_agent": "x"}),
+        ({"status_original": 1, "status": "x", "code": 200}, {"status": 200, "status_original_original": "x"}),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 40])
+def test_nothing_of_a_mapped_value_is_lost(line, said, count):
+    result = golden.normalizer().normalize(Lines([orjson.dumps(line)] * count))
+
+    for record in result.records:
+        got = orjson.loads(record.line)
+        assert {key: got.get(key) for key in said} == said
+
+
+def test_an_address_that_a_client_called_is_not_the_path_of_a_request():
+    """As `path` it would make the record a server's access line when it is read again."""
+    line = {"level": "info", "method": "GET", "url": "https://api.example/x", "status": 500, "duration_ms": 3}
+
+    record, said, result = one(line)
+
+    assert (said["url"], said["level"]) == ("https://api.example/x", "info")
+    assert "path" not in said
+    assert not result.requests
+    assert one(record.line)[0].line == record.line
+
+
+def test_fields_of_ours_keep_their_place_whether_they_can_be_read_or_not():
+    line = {"x": 1, "duration_ms": 10**9, "status": 200, "route": "", "message": "", "level": "info", "method": "GET"}
+
+    _, said, _ = one(line)
+
+    assert list(said) == [
+        "timestamp", "level", "service_name", "message", "method", "route", "status", "duration_ms", "x",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "carrier",
+    [
+        f"ff-{TRACE}-00f067aa0ba902b7-01",
+        f"00-{TRACE}-00f067aa0ba902b7-01-more",
+        f"00-{TRACE.upper()}-00f067aa0ba902b7-01",
+        f"00-{'0' * 32}-00f067aa0ba902b7-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"01-{TRACE}-00f067aa0ba902b7-01more",
+    ],
+)
+def test_a_void_traceparent_is_void_as_a_whole(carrier):
+    _, said, _ = one({"traceparent": carrier})
+
+    assert said["traceparent"] == carrier
+    assert not said.keys() & {"trace_id", "span_id"}
+
+
+def test_a_later_traceparent_may_go_on():
+    _, said, _ = one({"traceparent": f"01-{TRACE}-00f067aa0ba902b7-01-more"})
+
+    assert (said["trace_id"], said["span_id"]) == (TRACE, "00f067aa0ba902b7")
+
+
+@pytest.mark.parametrize("key", ["severity", "Severity", "SeverityNumber", "severity_number"])
+@pytest.mark.parametrize(
+    ("number", "level"),
+    [(1, "trace"), (5, "debug"), (9, "info"), (10, "info"), (13, "warn"), (17, "error"), (24, "fatal"), (30, "info")],
+)
+def test_a_severity_may_be_opentelemetrys_number(key, number, level):
+    assert one({key: number})[1]["level"] == level
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"level": "info", "httpRequest": {"method": "GET", "path": "/x", "status": 200, "latency": 1500000}},
+        zap_access(1e8),
+        {"time": "x", "level": "info", "message": "m", "ip": "x", "method": "GET", "status": 200, "latency": 10**8},
+    ],
+)
+def test_a_duration_that_is_rejected_says_its_unit_so_that_it_is_never_read_in_another(line):
+    record, said, result = one(line)
+
+    assert result.rejected == {"too_long": 1}
+    assert said["duration_unit"] in ("ms", "s")
+    assert one(record.line)[0].line == record.line
+    assert one(record.line)[2].rejected == {"too_long": 1}
+
+
+def test_a_duration_beside_its_unit_is_read_in_it():
+    assert one(SERVER | {"duration_ms": None, "duration": 5, "duration_unit": "s"})[1]["duration_ms"] == 5000
