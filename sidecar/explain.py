@@ -84,7 +84,7 @@ class Explainer:
         yield ""
 
     def _reasons(self, text: bytes, record: Record) -> Iterator[str]:
-        value = parsing.parse(text)
+        value = parsing.parse(parsing.unsigned(text))
         if record.outcome is Outcome.VALID:
             return
         if value is None:
@@ -93,12 +93,12 @@ class Explainer:
             for (field, rule), words in self._schema.explain(value):
                 yield "    " + self._paint("dim", f"as written: {_words(field, rule, words)}")
         if record.outcome is Outcome.INVALID:
-            for (field, rule), words in self._schema.explain(orjson.loads(record.line)):
+            for (field, rule), words in self._schema.explain(parsing.parse(record.line)):
                 yield "    " + self._paint("yellow", f"remains:    {_words(field, rule, words)}")
 
     def _record(self, record: Record) -> str:
         """Show the record on one line, its canonical keys easy to find."""
-        value = orjson.loads(record.line)
+        value = parsing.parse(record.line) or {}
         parts = []
         for key, inner in value.items():
             shown = encoding.dumps(inner).decode()

@@ -114,6 +114,21 @@ def logfmt(text: str, start: int = 0) -> dict[str, object] | None:
     return pairs
 
 
+_FIRST_PAIR = re.compile(r'(?:^|\s)(?=[^\s="]+=(?:"(?:\\.|[^"\\])*"|[^\s"]\S*|)(?:\s|$))')
+_MOST_STARTS = 32  # a message full of `=` is a message
+
+
+def parted(text: str) -> tuple[str, dict[str, object]]:
+    """Part an unquoted message from the pairs behind it: the longest tail that reads as pairs."""
+    for number, start in enumerate(_FIRST_PAIR.finditer(text)):
+        pairs = logfmt(text, start.end())
+        if pairs is not None:
+            return text[: start.start()], pairs
+        if number >= _MOST_STARTS:
+            break
+    return text, {}
+
+
 # levels
 
 _LEVEL_NAMES = {

@@ -138,7 +138,7 @@ class Linter:
         for index, (text, record) in enumerate(zip(lines.texts, records, strict=True)):
             if record.outcome is Outcome.VALID or not wanted:
                 continue
-            value = parsing.parse(text)
+            value = parsing.parse(parsing.unsigned(text))
             broken = validation.NOT_AN_OBJECT if value is None else self._schema.violations(value)
             for key in set(broken).intersection(wanted):
                 finding = self.report.findings[key]

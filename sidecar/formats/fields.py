@@ -119,7 +119,7 @@ _WEB = frozenset({"http", "https", "ws", "wss"})
 
 def path(value: object) -> str | None:
     """Read the path of a request, its query included: a database's or a broker's address has none."""
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or value[0] == "?":
         return None
     return value if value[0] == "/" or target(value) is not None else None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from sidecar import gotext
 from sidecar.formats.format import Dialect, Fields, Format
 
 _PANIC = re.compile(r"(?P<kind>panic|fatal error|SIG[A-Z]+|unexpected fault address|runtime): ?(?P<value>.*)", re.ASCII)
@@ -71,10 +72,17 @@ def standard(text: str) -> Fields | None:
     if message.startswith(_SERVER_WARNINGS):
         fields["level"] = "warn"
         return fields
-    token = _SLOG_DEFAULT.fullmatch(message) or _TOKEN.fullmatch(message)
+    default = _SLOG_DEFAULT.fullmatch(message)
+    if default:
+        fields["level"] = default["level"]
+        fields["message"], attributes = gotext.parted(default["message"])
+        for key, value in attributes.items():
+            # what clashes is named as logrus names it: an attribute, never the line's own time or level
+            fields[f"fields.{key}" if key in fields else key] = value
+        return fields
+    token = _TOKEN.fullmatch(message)
     if token:
         fields["level"] = token["level"]
-        fields["message"] = token.groupdict().get("message") or message
     return fields
 
 

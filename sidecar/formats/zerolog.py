@@ -16,7 +16,6 @@ _CONSOLE = re.compile(
     r"(?P<time>\S+) (?P<level>TRC|DBG|INF|WRN|ERR|FTL|PNC|\?\?\?)(?: (?P<caller>\S+:\d+) >)?(?: (?P<rest>.*))?",
     re.ASCII | re.DOTALL,
 )
-_FIRST_PAIR = re.compile(r'(?:^|\s)(?=[^\s="]+=(?:"(?:\\.|[^"\\])*"|[^\s"]\S*|)(?:\s|$))')
 
 
 def console(text: str) -> Fields | None:
@@ -29,17 +28,7 @@ def console(text: str) -> Fields | None:
         del fields["level"]
     if match["caller"]:
         fields["caller"] = match["caller"]
-    rest = match["rest"] or ""
-    pairs: Fields = {}
-    message = rest
-    for number, start in enumerate(_FIRST_PAIR.finditer(rest)):
-        found = gotext.logfmt(rest, start.end())
-        if found is not None:
-            pairs = found
-            message = rest[: start.start()]
-            break
-        if number >= 32:  # a message full of `=` is a message
-            break
+    message, pairs = gotext.parted(match["rest"] or "")
     if message:
         fields["message"] = message.rstrip("\r\n")
     for key, value in pairs.items():

@@ -8,6 +8,7 @@ Refused: I/O, logging, metrics. Counts leave as plain sums in `Normalized`, requ
 
 from __future__ import annotations
 
+import codecs
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -128,6 +129,9 @@ class Normalizer:
         out = Normalized()
         texts = lines.texts
         values = self._parser.objects(texts)
+        if None in values and texts[values.index(None)].startswith(codecs.BOM_UTF8):
+            texts = [parsing.unsigned(text) for text in texts]
+            values = self._parser.objects(texts)
         work = _Work(texts, values, lines.stamps or self._clock_ns(), [None] * len(texts), out)
         if texts and None not in values:
             plan = self._plans.of_object(values[0])  # type: ignore[arg-type]
@@ -239,7 +243,7 @@ class Normalizer:
         """Return an object as it may leave the pod, with its numbers as they are written."""
         text = work.texts[index]
         if work.huge and parsing.has_huge_integer(text):
-            value = parsing.parse_exactly(text)
+            value = parsing.parse_exactly(text) or value
         return self._hide(work, index, plan, value)
 
     def _hide(self, work: _Work, index: int, plan: plans.Plan, value: Fields) -> Fields:

@@ -7,6 +7,7 @@ import pytest
 
 from sidecar import normalize, redact, validation
 from sidecar.model import Lines, Mark, Outcome, RequestGroup
+from sidecar.normalize import parsing
 from tests.support import golden
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -27,7 +28,7 @@ def one(line, using=None, **lines):
         Lines([line if isinstance(line, bytes) else orjson.dumps(line)], **lines)
     )
     (record,) = result.records
-    return record, orjson.loads(record.line), result
+    return record, parsing.parse(record.line), result
 
 
 def test_a_valid_line_keeps_its_bytes():
@@ -645,3 +646,64 @@ def test_a_duration_that_is_rejected_says_its_unit_so_that_it_is_never_read_in_a
 
 def test_a_duration_beside_its_unit_is_read_in_it():
     assert one(SERVER | {"duration_ms": None, "duration": 5, "duration_unit": "s"})[1]["duration_ms"] == 5000
+
+
+# JSON that orjson refuses
+
+
+@pytest.mark.parametrize("pretty", [b"", b" "])
+def test_half_of_a_surrogate_pair_costs_a_character_and_not_the_line(pretty):
+    head = orjson.dumps(ACCESS | {"level": "INFO"})[:-1]
+    text = (
+        pretty
+        + head
+        + rb',"a\udfff":"x\ud800y","emoji":"\ud83d\ude00","list":["\udc00"],"big":12345678901234567890123}'
+    )
+
+    record, said, result = one(text)
+
+    assert record.outcome is Outcome.NORMALIZED
+    assert record.trace_id == TRACE
+    assert said["a\ufffd"] == "x\ufffdy"
+    assert (said["emoji"], said["list"]) == ("\U0001f600", ["\ufffd"])
+    assert b'"big":12345678901234567890123' in record.line
+    assert len(result.requests) == 1
+
+
+def test_a_valid_line_with_half_of_a_surrogate_pair_keeps_its_bytes():
+    text = orjson.dumps(ACCESS)[:-1] + rb',"x":"\ud800"}'
+
+    record, _, result = one(text)
+
+    assert (record.outcome, record.line) == (Outcome.VALID, text)
+    assert len(result.requests) == 1
+
+
+def test_a_number_beyond_a_double_is_kept_as_text():
+    record, said, result = one(orjson.dumps(ACCESS | {"duration_ms": 0})[:-2] + b'1e400,"x":-1E999,"y":1.5e3}')
+
+    assert record.outcome is Outcome.INVALID
+    assert (said["duration_ms"], said["x"], said["y"]) == ("1e400", "-1E999", 1500.0)
+    assert result.rejected == {"not_finite": 1}
+    assert result.requests["GET", "/orders/:id", "", 200].unmeasured == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b'{"a":NaN}', b'{"a":-Infinity}', b'{"a":1,}', b'{"a":"\\ud800"', b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}", b'{"a":"\xff"}'],
+)  # fmt: skip
+def test_what_is_no_json_stays_text(text):
+    record, _, result = one(text)
+
+    assert record.format == "text"
+    assert result.violations == {("", "object"): 1}
+
+
+def test_a_byte_order_mark_before_the_first_line_is_no_part_of_it():
+    mark, valid = b"\xef\xbb\xbf", orjson.dumps(ACCESS)
+    gin = b'[GIN] 2026/10/06 - 09:05:03 | 200 | 1ms | 10.0.0.1 | GET      "/p"'
+
+    result = golden.normalizer().normalize(Lines([mark + valid, valid]))
+
+    assert [(record.outcome, record.line) for record in result.records] == [(Outcome.VALID, valid)] * 2
+    assert one(mark + gin)[0].format == "gin"
