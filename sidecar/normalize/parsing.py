@@ -138,5 +138,6 @@ def _number(digits: str) -> object:
 def _integer(digits: str) -> object:
     if len(digits) < 19:
         return int(digits)
-    number = int(digits) if len(digits) < 32 else 1 << 64
-    return number if -(1 << 63) <= number < 1 << 64 else orjson.Fragment(digits)
+    if len(digits) < 32 and -(1 << 63) <= (number := int(digits)) < 1 << 64:
+        return number
+    return digits if isinstance(_finite(digits), str) else orjson.Fragment(digits)

@@ -680,9 +680,12 @@ def test_a_valid_line_with_half_of_a_surrogate_pair_keeps_its_bytes():
 
 
 def test_a_number_beyond_a_double_is_kept_as_text():
-    record, said, result = one(orjson.dumps(ACCESS | {"duration_ms": 0})[:-2] + b'1e400,"x":-1E999,"y":1.5e3}')
+    record, said, result = one(
+        orjson.dumps(ACCESS | {"duration_ms": 0})[:-2] + b'1e400,"x":-1E999,"y":1.5e3,"n":' + b"9" * 4500 + b"}"
+    )
 
     assert record.outcome is Outcome.INVALID
+    assert said["n"] == "9" * 4500
     assert (said["duration_ms"], said["x"], said["y"]) == ("1e400", "-1E999", 1500.0)
     assert result.rejected == {"not_finite": 1}
     assert result.requests["GET", "/orders/:id", "", 200].unmeasured == 1
