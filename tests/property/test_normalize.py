@@ -107,21 +107,6 @@ def services(draw):
     return texts
 
 
-@given(texts=st.one_of(batches(), services()))
-def test_a_batch_says_what_its_lines_say_one_at_a_time(texts):
-    together, one_by_one = _normalizer(), _normalizer()
-
-    batch = _sums([together.normalize(Lines(list(texts)))])
-    singles = _sums([one_by_one.normalize(Lines([text])) for text in texts])
-
-    assert batch[0] == singles[0]
-    assert batch[2:] == singles[2:]
-    assert batch[1].keys() == singles[1].keys()
-    for key, (durations, trace_ids, unmeasured) in batch[1].items():
-        assert Counter(zip(durations, trace_ids, strict=True)) == Counter(zip(*singles[1][key][:2], strict=True))
-        assert unmeasured == singles[1][key][2]
-
-
 TEXT = st.one_of(
     st.sampled_from(
         [
@@ -161,6 +146,34 @@ def objects(draw):
     for name in draw(st.lists(CONTAINERS, max_size=2)):
         value[name] = draw(st.dictionaries(NAMES, SCALARS, max_size=4))
     return dict(draw(st.permutations(list(value.items()))))
+
+
+@st.composite
+def shapes(draw):
+    """Many objects with the same keys, now and then with another value."""
+    usual = draw(objects())
+    texts = []
+    for _ in range(draw(st.integers(17, 24))):
+        value = dict(usual)
+        if value and draw(st.integers(0, 9)) == 0:
+            value[draw(st.sampled_from(list(value)))] = draw(SCALARS)
+        texts.append(json.dumps(value).encode())
+    return texts
+
+
+@given(texts=st.one_of(batches(), services(), shapes()))
+def test_a_batch_says_what_its_lines_say_one_at_a_time(texts):
+    together, one_by_one = _normalizer(), _normalizer()
+
+    batch = _sums([together.normalize(Lines(list(texts)))])
+    singles = _sums([one_by_one.normalize(Lines([text])) for text in texts])
+
+    assert batch[0] == singles[0]
+    assert batch[2:] == singles[2:]
+    assert batch[1].keys() == singles[1].keys()
+    for key, (durations, trace_ids, unmeasured) in batch[1].items():
+        assert Counter(zip(durations, trace_ids, strict=True)) == Counter(zip(*singles[1][key][:2], strict=True))
+        assert unmeasured == singles[1][key][2]
 
 
 TEXTS = st.one_of(
