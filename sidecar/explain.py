@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import orjson
 
-from sidecar import console, encoding, framing, multiline, normalize, routes, telemetry, validation
+from sidecar import console, framing, jsontext, multiline, normalize, routes, telemetry, validation
 from sidecar.metrics import durations
 from sidecar.model import Lines, Outcome
-from sidecar.normalize import parsing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +83,7 @@ class Explainer:
         yield ""
 
     def _reasons(self, text: bytes, record: Record) -> Iterator[str]:
-        value = parsing.parse(parsing.unsigned(text))
+        value = jsontext.parse(jsontext.unsigned(text))
         if record.outcome is Outcome.VALID:
             return
         if value is None:
@@ -93,15 +92,15 @@ class Explainer:
             for (field, rule), words in self._schema.explain(value):
                 yield "    " + self._paint("dim", f"as written: {_words(field, rule, words)}")
         if record.outcome is Outcome.INVALID:
-            for (field, rule), words in self._schema.explain(parsing.parse(record.line)):
+            for (field, rule), words in self._schema.explain(jsontext.parse(record.line)):
                 yield "    " + self._paint("yellow", f"remains:    {_words(field, rule, words)}")
 
     def _record(self, record: Record) -> str:
         """Show the record on one line, its canonical keys easy to find."""
-        value = parsing.parse(record.line) or {}
+        value = jsontext.parse(record.line) or {}
         parts = []
         for key, inner in value.items():
-            shown = encoding.dumps(inner).decode()
+            shown = jsontext.dumps(inner).decode()
             if len(shown) > 300:
                 shown = shown[:300] + "…"
             if key == "level":

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import orjson
 
-from sidecar import console, framing, multiline, normalize, validation
+from sidecar import console, framing, jsontext, multiline, normalize, validation
 from sidecar.model import Lines, Outcome, Record
-from sidecar.normalize import parsing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -138,7 +137,7 @@ class Linter:
         for index, (text, record) in enumerate(zip(lines.texts, records, strict=True)):
             if record.outcome is Outcome.VALID or not wanted:
                 continue
-            value = parsing.parse(parsing.unsigned(text))
+            value = jsontext.parse(jsontext.unsigned(text))
             broken = validation.NOT_AN_OBJECT if value is None else self._schema.violations(value)
             for key in set(broken).intersection(wanted):
                 finding = self.report.findings[key]

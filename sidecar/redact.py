@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from sidecar import encoding, gotext
+from sidecar import gotext, jsontext
 from sidecar.options import option
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Redactor:
             clean = self.text(value)
             return value if clean == value else clean
         if depth >= _DEEPEST and isinstance(value, dict | list):
-            written = encoding.dumps(value).decode()
+            written = jsontext.dumps(value).decode()
             return value if self.text(written) == written else REDACTED
         if isinstance(value, dict):
             changed: dict[str, object] = {}
@@ -175,7 +175,7 @@ class Redactor:
             items = [self.value(item, depth + 1) for item in value]
             return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
         if self._patterns and value is not None and not isinstance(value, bool):
-            written = encoding.dumps(value).decode()  # a number, or one that is kept as it was written
+            written = jsontext.dumps(value).decode()  # a number, or one that is kept as it was written
             return REDACTED if any(pattern.search(written) for pattern in self._patterns) else value
         return value
 

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from sidecar import console, delivery, gotext, outlets, times, validation
+from sidecar import console, delivery, gotext, jsontext, outlets, times, validation
 from sidecar.model import Batch, Outcome, Record
-from sidecar.normalize import parsing
 from sidecar.telemetry import Log, Telemetry
 
 if TYPE_CHECKING:
@@ -171,7 +170,7 @@ def _batches(files: Sequence[str], schema: validation.Schema, report: _Report) -
 
 def _record(line: bytes, schema: validation.Schema) -> Record | None:
     """Make a record of a line that is one, or a dead letter that holds one."""
-    value = parsing.parse(line.strip())
+    value = jsontext.parse(line.strip())
     if value is not None and isinstance(value.get("record"), dict) and "reason" in value:
         value = value["record"]  # type: ignore[assignment]
         line = orjson.dumps(value)

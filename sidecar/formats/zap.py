@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 
-import orjson
-
+from sidecar import jsontext
 from sidecar.formats.format import Dialect, Fields, Format, anyhow, both, has, lacks
 from sidecar.units import Unit
 
@@ -31,11 +30,9 @@ def console(text: str) -> Fields | None:
     head, tab, tail = rest.rstrip("\r").rpartition("\t")
     context: Fields = {}
     if (tab or not head) and tail.startswith("{") and tail.endswith("}"):
-        try:
-            context = orjson.loads(tail)
-            rest = head
-        except orjson.JSONDecodeError:
-            context = {}
+        found = jsontext.parse_as_written(tail.encode())
+        if found is not None:
+            context, rest = found, head
     parts = rest.rstrip("\r").split("\t")
     # logger and caller are optional, and a message may contain tabs: only the caller can be told by its looks
     if len(parts) > 1 and _CALLER.fullmatch(parts[0]):

@@ -16,7 +16,7 @@ from datetime import UTC, tzinfo
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from sidecar import encoding, formats, gotext, redact, validation
+from sidecar import formats, gotext, jsontext, redact, validation
 from sidecar.errors import StateError
 from sidecar.formats import fields
 from sidecar.model import Lines, Mark, Outcome, Record, RequestGroup, RequestKey
@@ -130,7 +130,7 @@ class Normalizer:
         texts = lines.texts
         values = self._parser.objects(texts)
         if None in values and texts[values.index(None)].startswith(codecs.BOM_UTF8):
-            texts = [parsing.unsigned(text) for text in texts]
+            texts = [jsontext.unsigned(text) for text in texts]
             values = self._parser.objects(texts)
         work = _Work(texts, values, lines.stamps or self._clock_ns(), [None] * len(texts), out)
         if texts and None not in values:
@@ -237,13 +237,13 @@ class Normalizer:
         """Say what need not be asked of each line: asking all of them at once takes half the time."""
         joined = b"\n".join([work.texts[index] for index in indexes])
         work.clean = not self._redactor.suspects(joined)
-        work.huge = parsing.has_huge_integer(joined)
+        work.huge = jsontext.has_huge_integer(joined)
 
     def _clean(self, work: _Work, index: int, plan: plans.Plan, value: Fields) -> Fields:
         """Return an object as it may leave the pod, with its numbers as they are written."""
         text = work.texts[index]
-        if work.huge and parsing.has_huge_integer(text):
-            value = parsing.parse_exactly(text) or value
+        if work.huge and jsontext.has_huge_integer(text):
+            value = jsontext.parse_exactly(text) or value
         return self._hide(work, index, plan, value)
 
     def _hide(self, work: _Work, index: int, plan: plans.Plan, value: Fields) -> Fields:
@@ -316,7 +316,7 @@ class Normalizer:
         text = work.texts[index]
         value: Fields = work.values[index]  # type: ignore[assignment]
         clean = self._hide(work, index, plan, value)
-        if clean is not value and work.huge and parsing.has_huge_integer(text):
+        if clean is not value and work.huge and jsontext.has_huge_integer(text):
             clean = self._clean(work, index, plan, value)
         record = self._mapper.record(clean, plan, work.received(index), work.out)
         own = value.get("level")
@@ -328,7 +328,7 @@ class Normalizer:
             record.service_name,
             record.trace_id,
             record.span_id,
-            text if clean is value else encoding.dumps(clean),
+            text if clean is value else jsontext.dumps(clean),
         )
 
     # text

@@ -10,7 +10,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from sidecar import encoding, times
+from sidecar import jsontext, times
 from sidecar.formats import fields
 from sidecar.model import Outcome, Record
 
@@ -102,7 +102,7 @@ class Mapper:
             str(got["service_name"]),
             trace_id if isinstance(trace_id, str) else "",
             span_id if isinstance(span_id, str) else "",
-            encoding.dumps(record),
+            jsontext.dumps(record),
             remaining,
         )
 
@@ -170,7 +170,7 @@ class Mapper:
                 columns["service_name"],
                 columns.get("trace_id", none),
                 columns.get("span_id", none),
-                map(encoding.dumps, made),
+                map(jsontext.dumps, made),
                 remaining,
             )
         )

@@ -5,9 +5,8 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from sidecar import normalize, redact, validation
+from sidecar import jsontext, normalize, redact, validation
 from sidecar.model import Lines, Mark, Outcome, RequestGroup
-from sidecar.normalize import parsing
 from tests.support import golden
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -28,7 +27,7 @@ def one(line, using=None, **lines):
         Lines([line if isinstance(line, bytes) else orjson.dumps(line)], **lines)
     )
     (record,) = result.records
-    return record, parsing.parse(record.line), result
+    return record, jsontext.parse(record.line), result
 
 
 def test_a_valid_line_keeps_its_bytes():
@@ -710,3 +709,12 @@ def test_a_byte_order_mark_before_the_first_line_is_no_part_of_it():
 
     assert [(record.outcome, record.line) for record in result.records] == [(Outcome.VALID, valid)] * 2
     assert one(mark + gin)[0].format == "gin"
+
+
+def test_the_context_of_zaps_console_is_read_as_exactly_as_a_json_line():
+    line = b'2026-10-06T09:05:03.123Z\tinfo\tm\t{"n": 12345678901234567890123, "half": "\\ud800", "x": 1e400}'
+
+    record, said, _ = one(line)
+
+    assert b'"n":12345678901234567890123' in record.line
+    assert (said["half"], said["x"]) == ("\ufffd", "1e400")
