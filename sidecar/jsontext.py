@@ -1,9 +1,9 @@
 """JSON objects as text, read and written as exactly as can be.
 
 Problem: orjson is fast and knows less than JSON: it refuses half of a surrogate pair and a number beyond a double,
-makes floats of integers beyond 64 bits, and writes 254 of the 1024 levels that it reads. One such line must not be lost,
-nor end the process. Promise: what orjson takes is done by it; the rest is done slowly. Half of a pair becomes U+FFFD, a
-number beyond a double the text that it is, and an integer keeps its digits where asked for.
+makes floats of integers beyond 64 bits, and writes 254 of the 1024 levels that it reads. One such line must not be
+lost, nor end the process. Promise: what orjson takes is done by it; the rest is done slowly. Half of a pair becomes
+U+FFFD, a number beyond a double the text that it is, and an integer keeps its digits where asked for.
 Refused: NaN and Infinity, which are no JSON.
 """
 
