@@ -183,7 +183,11 @@ class Schema:
 
     def explain(self, value: Json) -> list[tuple[Violation, str]]:
         """Return each violation with jsonschema's words for it; slow, for people."""
-        return [((_field(error), str(error.validator)), error.message) for error in self._reference.iter_errors(value)]
+        try:
+            errors = list(self._reference.iter_errors(value))
+        except RecursionError:
+            return [(("", "depth"), "is too deep for a schema that refers to itself")]
+        return [((_field(error), str(error.validator)), error.message) for error in errors]
 
     @cached_property
     def _reference(self) -> Validator:

@@ -156,3 +156,14 @@ def test_references_inside_a_schema_are_followed(document, tmp_path):
 
     assert schema.valid({"a": 5}) is ("json-schema.org/draft/2020-12/schema" not in path.read_text())
     assert not schema.valid({"a": "text"})
+
+
+def test_a_value_too_deep_for_a_schema_that_refers_to_itself_is_a_violation(tmp_path):
+    path = tmp_path / "schema.json"
+    path.write_text('{"items": {"$ref": "#"}, "additionalProperties": {"$ref": "#"}}')
+    schema = validation.load(validation.Config(path=str(path)))
+    value = {"a": orjson.loads("[" * 900 + "]" * 900)}
+
+    assert schema.violations(value) == (("", "depth"),)
+    assert not schema.valid(value)
+    assert [violation for violation, _ in schema.explain(value)] == [("", "depth")]
