@@ -218,6 +218,7 @@ class App:
         for number in _PASSED_ON:
             loop.add_signal_handler(number, self._signalled, number)
         async with AsyncExitStack() as outer:  # leaves in reverse order: HTTP closes last
+            outer.callback(self.telemetry.log.flush)
             for release in self._releasing:
                 outer.callback(release)
             await self.server.start()
@@ -369,6 +370,7 @@ class App:
             await asyncio.sleep(self._books.pause(self.config.state.checkpoint_interval))
             for each in self.deliveries:
                 each.report()
+            self.telemetry.log.catch_up()
             await self._books.save()
 
 

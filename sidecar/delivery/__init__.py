@@ -3,9 +3,9 @@
 Promise: records reach the sink in the order they came, encoded once; what the sink does not take now is tried until it
 does, and never holds up another stream; what it will never take is counted and kept as dead letters where there are
 any, and never holds up what follows. The queue is bounded, and what is done at the bound is the policy: `block` makes
-the pump wait, `drop` counts and forgets, `spool` writes to disk; the last two make it wait for a tenth of a second at
-most, and only for a sink that is taking pushes. A batch is acknowledged exactly once, and only when
-each of its records was delivered, spooled to disk, refused and recorded, or dropped and counted.
+the pump wait, `drop` counts and forgets, `spool` writes to disk; the last two make it wait only for a sink that is
+taking pushes, and for a tenth of a second at most for what fits the bound at once. A batch is acknowledged exactly
+once, and only when each of its records was delivered, spooled to disk, refused and recorded, or dropped and counted.
 Refused: starting tasks (`run` is one, owned by app), more than one push in flight, giving up after so many tries.
 """
 
@@ -113,6 +113,8 @@ class Delivery:
         self._sink = sink
         self._policy = policy
         self._max_bytes = max_bytes
+        # What is lost at the bound is lost in parts of it, and so is what is kept; a source that waits needs none.
+        self._part_bytes = spool.part_bytes if spool is not None else max_bytes // 8 if policy == "drop" else None
         self._telemetry = telemetry
         self._dead_letters = dead_letters
         self._spool = spool
@@ -145,25 +147,27 @@ class Delivery:
             return
         self._telemetry.sink_offered(self._sink.name, count)
         self._pending += count
-        item = backlog.Item(batch.records, self._clock(), batch)
-        if self._policy == "block":
-            await self._await_room(item.size, None)
-        elif not self._outbox.retrying:
-            # A sink that is taking pushes gets a moment: a short wait costs less than a loss, or a way over the disk.
-            await self._await_room(item.size, _MOMENT_SECONDS)
-        if self._policy == "drop" and self._full(item.size):
-            self._drop(batch, "the queue is full")
-        elif self._backlog.admit(item):
-            self._stir.set()
-        else:
-            self._drop(batch, "the spool is full")
+        in_time = True
+        for item in backlog.parts(batch, self._clock(), self._part_bytes):
+            if self._policy == "block":
+                await self._await_room(item.size, None)
+            elif in_time and not self._outbox.retrying:
+                # A sink that is taking pushes gets a moment: a short wait costs less than a loss, or a way over the
+                # disk. A sink that has not used it gets no other for the same batch.
+                in_time = await self._await_room(item.size, _MOMENT_SECONDS)
+            if self._policy == "drop" and self._full(item.size):
+                self._drop(item, "the queue is full")
+            elif self._backlog.admit(item):
+                self._stir.set()
+            else:
+                self._drop(item, "the spool is full")
         if self._spool is not None:
             await self._sync_when_due(self._spool)
 
-    async def _await_room(self, size: int, seconds: float | None) -> None:
-        """Wait until an item of this size fits, or for so many seconds."""
+    async def _await_room(self, size: int, seconds: float | None) -> bool:
+        """Wait until an item of this size fits, or for so many seconds; say whether it fits."""
         if not self._crowded(size):
-            return
+            return True
         self._pressed = True
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -172,12 +176,13 @@ class Delivery:
                     self._room.clear()
                     await self._room.wait()
         self._pressed = False
+        return not self._crowded(size)
 
-    def _drop(self, batch: Batch, why: str) -> None:
-        self._pending -= len(batch.records)
-        self._telemetry.sink_dropped(self._sink.name, len(batch.records), why)
+    def _drop(self, item: Item, why: str) -> None:
+        self._pending -= len(item.records)
+        self._telemetry.sink_dropped(self._sink.name, len(item.records), why)
         self._last_drop_at = self._wall()
-        batch.ack.done()
+        self._backlog.forget(item)
 
     def close(self) -> None:
         """Say that no batch will come any more: `run` delivers what is there and returns."""
@@ -369,7 +374,7 @@ class Delivery:
     def _full(self, size: int) -> bool:
         held = self._backlog.held_bytes
         if not held:
-            return False  # one batch always fits
+            return False  # one item always fits
         return held + size > self._max_bytes or self._backlog.unacknowledged >= _MAX_BATCHES
 
     def _crowded(self, size: int) -> bool:

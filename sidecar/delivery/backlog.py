@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING
+
+from sidecar.model import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sidecar.model import Batch, Record
+    from sidecar.model import Ack, Record
     from sidecar.spool import Spool
 
 RECORD_OVERHEAD = 400  # bytes that a record takes in memory beside its line
@@ -43,6 +46,36 @@ class Item:
     def __post_init__(self) -> None:
         self.line_bytes = sum(map(len, map(_line, self.records)))
         self.size = self.line_bytes + RECORD_OVERHEAD * len(self.records)
+
+
+class _Share:
+    """The ack of a batch that is taken in parts: the last one to be done acknowledges it."""
+
+    def __init__(self, ack: Ack, parts: int) -> None:
+        self._ack = ack
+        self._left = parts
+
+    def done(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self._ack.done()
+
+
+def parts(batch: Batch, arrived: float, max_bytes: int | None) -> list[Item]:
+    """Return a batch as items of at most so many bytes, or of one record each where that is larger."""
+    whole = Item(batch.records, arrived, batch)
+    if max_bytes is None or whole.size <= max_bytes or len(batch.records) == 1:
+        return [whole]
+    cuts, size = [0], 0
+    for index, record in enumerate(batch.records):
+        more = len(record.line) + RECORD_OVERHEAD
+        if size and size + more > max_bytes:
+            cuts.append(index)
+            size = 0
+        size += more
+    share = _Share(batch.ack, len(cuts))
+    pieces = [batch.records[start:end] for start, end in pairwise([*cuts, len(batch.records)])]
+    return [Item(piece, arrived, Batch(piece, share)) for piece in pieces]
 
 
 class Backlog:
@@ -102,10 +135,12 @@ class Backlog:
         return True
 
     def crowded(self, size: int) -> bool:
-        """Say whether an item would fall behind, or take one of the last places in the spool."""
-        if self.behind:
-            return self._spool is not None and self._spool.crowded
-        return self._window_full(size)
+        """Say whether an item would fall behind, or take one of the last places in the spool, or find none."""
+        if self._spool is not None and self.behind:
+            return self._spool.crowded
+        # Without anything in memory nothing is on its way, and there is nothing to wait for.
+        no_place = self.held_bytes > 0 and self._spool is not None and not self._spool.fits(size)
+        return no_place or self._window_full(size)
 
     def _window_full(self, size: int) -> bool:
         return self.held_bytes > 0 and self.held_bytes + size > self._window_bytes
@@ -150,6 +185,12 @@ class Backlog:
             self.acknowledge(item)
         while self._unsynced and self._unsynced[0].batch is None:
             self._unsynced.popleft()  # delivered before it had to be on disk
+
+    def forget(self, item: Item) -> None:
+        """Acknowledge an item that was not taken in."""
+        batch, item.batch = item.batch, None
+        if batch is not None:
+            batch.ack.done()
 
     def acknowledge(self, item: Item) -> None:
         """Acknowledge an item's batch unless that was done."""

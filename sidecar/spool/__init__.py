@@ -103,6 +103,15 @@ class Spool:
         return sum(segment.size for segment in self._segments) + _CURSOR_BYTES
 
     @property
+    def part_bytes(self) -> int:
+        """Return how much one `append` should take at most, so that room becomes free as soon as it can."""
+        return self._segment_bytes
+
+    def fits(self, size: int) -> bool:
+        """Say whether there is room for so many bytes."""
+        return self.size + size <= self._max_bytes
+
+    @property
     def crowded(self) -> bool:
         """Say whether more than half of the room is taken."""
         return self.size > self._max_bytes // 2
@@ -125,7 +134,11 @@ class Spool:
     def append(self, records: Sequence[Record], times: Sequence[int], *, compress: bool) -> int | None:
         """Write records and return the number of the first; None, and nothing is written, when there is no room."""
         frame = frames.write(self._next, records, times, self._wall(), compress=compress)
-        if self.size + len(frame) > self._max_bytes:
+        if not compress and len(frame) + _CURSOR_BYTES > self._max_bytes:  # as it is, it would never have room
+            frame = frames.write(self._next, records, times, self._wall(), compress=True)
+        if not self.fits(len(frame)) and not self.pending:
+            self._remove_all()
+        if not self.fits(len(frame)):
             return None
         try:
             segment = self._writable(len(frame))
@@ -226,6 +239,11 @@ class Spool:
         while len(self._segments) > 1 and self._segments[1].first <= low:
             self._remove(self._segments.popleft())
         if len(self._segments) == 1 and low == self._next and self._segments[0].size >= _WORTH_DELETING:
+            self._remove(self._segments.popleft())
+
+    def _remove_all(self) -> None:
+        """Unlink what is left of a queue in which nothing waits."""
+        while self._segments:
             self._remove(self._segments.popleft())
 
     def _remove(self, segment: _Segment) -> None:

@@ -69,9 +69,11 @@ class Telemetry:
             "error",
             "line_too_long",
             "",
-            f"{lines} lines were longer than source.max_line_bytes: their heads are kept, {lost_bytes} bytes are lost",
-            lines=lines,
-            lost_bytes=lost_bytes,
+            lambda sums: (
+                f"{sums['lines']} lines were longer than source.max_line_bytes: their heads are kept, "
+                f"{sums['lost_bytes']} bytes are lost"
+            ),
+            sums={"lines": lines, "lost_bytes": lost_bytes},
         )
 
     def lines_malformed(self, lines: int) -> None:
@@ -80,9 +82,11 @@ class Telemetry:
             "warn",
             "line_malformed",
             "",
-            f"{lines} lines of the container's log are not as the runtime writes them (a full disk leaves such): "
-            "they are kept as they are; expected <time> <stdout|stderr> <F|P> <text>, or docker's JSON",
-            lines=lines,
+            lambda sums: (
+                f"{sums['lines']} lines of the container's log are not as the runtime writes them (a full disk leaves "
+                "such): they are kept as they are; expected <time> <stdout|stderr> <F|P> <text>, or docker's JSON"
+            ),
+            sums={"lines": lines},
         )
 
     def file_truncated(self, path: str, lost_bytes: int) -> None:
@@ -95,8 +99,8 @@ class Telemetry:
             "file_truncated",
             path,
             f"{path} became shorter: reading it again from its start",
+            sums={"lost_bytes": lost_bytes},
             path=path,
-            lost_bytes=lost_bytes,
         )
 
     def file_rotated(self, path: str) -> None:
@@ -108,7 +112,14 @@ class Telemetry:
         self._metrics.lost.labels(reason).inc(count)
         if reason in catalogue.GAPS:
             self._metrics.gaps.labels(reason).inc()
-        self.log.limited("error", "bytes_lost", reason, f"{count} bytes lost: {detail}", reason=reason, bytes=count)
+        self.log.limited(
+            "error",
+            "bytes_lost",
+            reason,
+            lambda sums: f"{sums['bytes']} bytes lost: {detail}",
+            sums={"bytes": count},
+            reason=reason,
+        )
 
     def log_gap(self, reason: str, detail: str) -> None:
         """Count a hole in the log of which nobody can say how large it is."""
@@ -157,7 +168,8 @@ class Telemetry:
             "warn",
             "observation_rejected",
             reason,
-            f"{count} request durations were not observed: {reason.replace('_', ' ')}",
+            lambda sums: f"{sums['requests']} request durations were not observed: {reason.replace('_', ' ')}",
+            sums={"requests": count},
             reason=reason,
         )
 
@@ -217,11 +229,11 @@ class Telemetry:
         self.log.limited(
             "error",
             "sink_refused",
-            f"{sink}\0{reason}",
-            f"{sink} refused {count} records ({reason}), they are {fate}: {detail}",
+            f"{sink}\0{reason}\0{fate}",
+            lambda sums: f"{sink} refused {sums['records']} records ({reason}), they are {fate}: {detail}",
+            sums={"records": count},
             sink=sink,
             reason=reason,
-            records=count,
         )
 
     def sink_adjusted(self, sink: str, rule: str, count: int) -> None:
@@ -242,7 +254,12 @@ class Telemetry:
     def sink_dropped(self, sink: str, count: int, reason: str) -> None:
         self.sink_done(sink, "dropped", count)
         self.log.limited(
-            "error", "sink_dropped", f"{sink}\0{reason}", f"{sink}: {count} records dropped ({reason})", sink=sink
+            "error",
+            "sink_dropped",
+            f"{sink}\0{reason}",
+            lambda sums: f"{sink}: {sums['records']} records dropped ({reason})",
+            sums={"records": count},
+            sink=sink,
         )
 
     def sink_pushed(self, sink: str, status: str) -> None:

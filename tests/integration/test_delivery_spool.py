@@ -212,6 +212,51 @@ def test_the_spool_never_grows_beyond_its_bound_and_counts_what_it_drops(tmp_pat
     virtual_time.run(main())
 
 
+def test_a_burst_larger_than_the_spool_goes_through_while_the_sink_takes_it(tmp_path):
+    async def main():
+        process = Process(tmp_path, max_bytes=64 << 10)
+        for _ in range(4):
+            await process.put(500, "x" * 100)
+        await process.end()
+        assert numbers(process.sink.stored) == list(range(2000))
+        assert process.watermark == 2000
+
+    virtual_time.run(main())
+
+
+def test_of_a_burst_larger_than_the_spool_its_bounds_worth_is_kept(tmp_path):
+    async def main():
+        process = Process(tmp_path, max_bytes=64 << 10)
+        process.sink.answer = down
+        await process.put(1)
+        await asyncio.sleep(2)
+        await process.put(2000, "x" * 100)
+        kept = process.delivery.status().pending_records
+        assert kept * len(records.record("1000", filler="x" * 100).line) > 32 << 10
+        assert process.delivery.status().spool_bytes <= 64 << 10
+        process.sink.answer = lambda push: None
+        await process.end()
+        assert process.ledger()["sent"] == kept
+        assert process.watermark == 2001
+
+    virtual_time.run(main())
+
+
+def test_records_of_half_the_spool_each_find_room_again_and_again(tmp_path):
+    """What is left on disk of a queue in which nothing waits takes no room from the next one."""
+
+    async def main():
+        process = Process(tmp_path, max_bytes=64 << 10)
+        for _ in range(5):
+            await process.put(1, "x" * (40 << 10))
+            await asyncio.sleep(1)
+        await process.put(1, "x" * (100 << 10))
+        await process.end()
+        assert numbers(process.sink.stored) == list(range(6))
+
+    virtual_time.run(main())
+
+
 def test_at_the_deadline_what_is_in_the_spool_is_acknowledged(tmp_path):
     async def main():
         process = Process(tmp_path)

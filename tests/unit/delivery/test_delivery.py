@@ -10,6 +10,7 @@ import pytest
 
 from sidecar.acks import Tracker
 from sidecar.delivery import Delivery
+from sidecar.delivery.backlog import RECORD_OVERHEAD
 from sidecar.errors import SinkRefused, SinkRetry
 from sidecar.model import Batch, Position, Receipt
 from tests.support import records, virtual_time
@@ -285,8 +286,57 @@ async def test_drop_counts_and_acknowledges_what_does_not_fit():
         for _ in range(5):
             await bench.put(3)
 
-    assert bench.ledger() == {"sent": 3, "refused": 0, "dropped": 12, "dead_lettered": 0, "pending": 0}
+    assert bench.ledger() == {"sent": 4, "refused": 0, "dropped": 11, "dead_lettered": 0, "pending": 0}
     assert bench.watermark == 15
+
+
+@virtual
+async def test_of_a_batch_larger_than_the_bound_what_fits_is_kept_and_no_more():
+    bench = Bench(policy="drop", max_bytes=8000, max_wait=3600.0)
+
+    async with bench.running():
+        bench.sink.answer = lambda push: SinkRetry("connection")
+        await bench.put(1)
+        await asyncio.sleep(4000)  # it is in trouble: nobody waits
+        await bench.put(100)
+        kept = bench.delivery.status().pending_records
+        bench.sink.answer = lambda push: None
+
+    size = len(records.record("50").line) + RECORD_OVERHEAD
+    assert 8000 // size - 1 <= kept <= 8000 // size + 1
+    assert bench.sink.stored == [str(n) for n in range(kept)]
+    assert bench.watermark == 101
+
+
+@virtual
+async def test_a_sink_that_keeps_up_gets_all_of_a_batch_larger_than_the_bound():
+    bench = Bench(policy="drop", max_bytes=8000, max_wait=3600.0)
+    bench.sink.answer = lambda push: 0.01
+    most = 0
+
+    async with bench.running() as task:
+        putting = asyncio.create_task(bench.put(500))
+        while not putting.done():
+            most = max(most, bench.delivery.unsent().bytes)
+            await asyncio.sleep(0.001)
+        assert not task.done()
+
+    assert most <= 8000
+    assert bench.ledger()["sent"] == 500
+    assert bench.watermark == 500
+
+
+@virtual
+async def test_a_sink_that_does_not_use_its_moment_gets_no_second_one_for_the_same_batch():
+    bench = Bench(policy="drop", max_bytes=8000, max_wait=0.0)
+    bench.sink.answer = lambda push: 60.0
+
+    async with bench.running():
+        await bench.put(10)
+        await asyncio.sleep(1)
+        began = asyncio.get_running_loop().time()
+        await bench.put(500)
+        assert asyncio.get_running_loop().time() - began < 0.2
 
 
 @virtual
