@@ -290,6 +290,8 @@ class App:
             await asyncio.wait({flow, asked, ended}, return_when=asyncio.FIRST_COMPLETED)
             loop = asyncio.get_running_loop()
             end_by = loop.time() + self.config.drain_seconds
+            for each in self.deliveries:
+                each.hurry(self.config.drain_seconds)
             if asked.done():
                 await self._until_quiet(flow, end_by - _LAST_SECOND)
             if not flow.done():

@@ -3,7 +3,8 @@
 One lane per stream of the destination, first in, first out: what is older goes first and is never overtaken by what is
 newer in its stream, while streams do not wait for each other. Pure: no I/O, no clock of its own (`now` is passed in).
 Promise: pauses grow from half a second to thirty with full jitter and without a limit on tries, and end with the first
-success. A destination that is down is asked once, not once per lane; a lane that alone is in trouble rests alone.
+success; the end of the process makes them shorter, so that a destination that is back is not missed. A destination that
+is down is asked once, not once per lane; a lane that alone is in trouble rests alone.
 After trouble a lane sends what has piled up at less than 1 MB/s, because a stream that is faster is split by Loki,
 which undoes its protection against duplicates; the bound yields when it would itself keep the lane behind.
 Poison, a push that makes the destination fail while it takes others, is halved until it stands alone, and then given
@@ -29,6 +30,8 @@ _LONGEST_WISH = 300.0  # a destination that asks for a longer pause is asked aga
 _SLOW_PAUSE = 8.0  # where a human has to do something first; from here on as usual
 SLOW_REASONS = frozenset({"credentials", "not_found", "blocked", "redirect"})
 _LANE_REASONS = frozenset({"server_error", "timeout"})  # may be this push's fault: others have their turn first
+
+_HURRIED_TRIES = 8  # as many at least fit into the time that is left at the end
 
 _TRIES = 5  # so many server errors make a push a suspect
 _RATE_TRIES = 6  # so many rate limits for one push: perhaps it is larger than the burst
@@ -68,9 +71,17 @@ class Backoff:
     failures: int = 0
     until: float = 0.0
 
-    def fail(self, now: float, chance: float, *, after: float | None = None, slow: bool = False) -> float:
+    def fail(
+        self,
+        now: float,
+        chance: float,
+        *,
+        after: float | None = None,
+        slow: bool = False,
+        longest: float = _LONGEST_PAUSE,
+    ) -> float:
         """Return the pause; `chance` is a random number in [0, 1)."""
-        limit = min(_LONGEST_PAUSE, (_SLOW_PAUSE if slow else _FIRST_PAUSE) * 2.0 ** min(self.failures, 16))
+        limit = min(longest, (_SLOW_PAUSE if slow else _FIRST_PAUSE) * 2.0 ** min(self.failures, 16))
         self.failures += 1
         pause = chance * limit if not slow else limit * (0.5 + chance / 2)
         if after is not None:
@@ -109,6 +120,7 @@ class Outbox(Generic[Ticket]):
         self._outage = 0.0  # length of the last one
         self._rate = CATCH_UP_BYTES_PER_SECOND
         self._rate_since = 0.0
+        self._longest_pause = _LONGEST_PAUSE
         self.retrying = ""  # why the destination, or some lane, is being tried again
 
     def __len__(self) -> int:
@@ -147,6 +159,15 @@ class Outbox(Generic[Ticket]):
     def resting(self, now: float) -> bool:
         """Say whether the destination itself has to be left alone now."""
         return now < self._destination.until
+
+    def hurry(self, seconds: float) -> None:
+        """Say that only so much time is left: what rests may be tried at once, and then several times more.
+
+        A pause that the destination asks for from now on is kept all the same.
+        """
+        self._longest_pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, seconds / _HURRIED_TRIES))
+        for backoff in (self._destination, *(lane.backoff for lane in self._lanes.values())):
+            backoff.reset()
 
     def caught_up(self) -> None:
         """Say that nothing waits any more but what has just come in."""
@@ -210,15 +231,15 @@ class Outbox(Generic[Ticket]):
         lane.catching_up = True
         slow = reason in SLOW_REASONS
         if stream_only:
-            pause = lane.backoff.fail(now, self._chance(), after=after, slow=slow)
+            pause = lane.backoff.fail(now, self._chance(), after=after, slow=slow, longest=self._longest_pause)
         else:
             if self._down_since is None:
                 self._down_since = now
             for other in self._lanes.values():
                 other.catching_up = True
-            pause = self._destination.fail(now, self._chance(), after=after, slow=slow)
+            pause = self._destination.fail(now, self._chance(), after=after, slow=slow, longest=self._longest_pause)
             if reason in _LANE_REASONS and len(self._lanes) > 1:
-                pause = max(pause, lane.backoff.fail(now, self._chance()))
+                pause = max(pause, lane.backoff.fail(now, self._chance(), longest=self._longest_pause))
         if reason == "rate_limited":
             parcel.limited += 1
             return pause, Suspicion.NONE if parcel.limited % _RATE_TRIES else Suspicion.DIVIDE

@@ -1,7 +1,8 @@
 """The sidecar's own log: canonical JSON on stderr, one line per event, without trace id.
 
 Promise: a line that could repeat is written at a limited rate and says how many it stands for; what is held back is
-written in the end, so that amounts add up; a log that cannot be written stops nothing. Refused: the content of an application's line (secrets).
+written in the end, so that amounts add up; a log that cannot be written stops nothing.
+Refused: the content of an application's line (secrets).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
-from tests.support import lines
+from tests.support import fake_loki, lines
 from tests.support.fake_loki import FakeLoki
 from tests.support.running import Sidecar, assert_balanced
 
@@ -188,6 +188,20 @@ def _recent(sent):
     """Give the lines today's time: Loki refuses what is older than a week."""
     today = f"{datetime.now(UTC):%Y-%m-%dT%H}".encode()
     return b"".join(line.replace(b"2026-10-06T09", today) + b"\n" for line in sent)
+
+
+async def test_a_loki_that_is_well_again_when_the_drain_begins_gets_everything():
+    """Whatever pause it asked for: nobody knows that it is over unless it is tried."""
+    async with FakeLoki() as loki:
+        loki.script(fake_loki.status(503, Retry_After="120"))
+        async with Sidecar([f"sinks.loki.url={loki.url}", "sinks.loki.batch.max_wait=10ms"]) as sidecar:
+            sidecar.write(b"one\ntwo\n")
+            await sidecar.until("sidecar_sink_retries_total", 1)
+            sidecar.end_input()
+
+            assert await sidecar.finish() == 0
+
+        assert loki.count() == 2
 
 
 async def test_a_drain_deadline_that_passes_is_exit_code_3():

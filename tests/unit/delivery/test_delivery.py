@@ -412,6 +412,41 @@ async def test_a_dead_destination_is_asked_once_and_not_once_per_stream():
 
 
 @virtual
+async def test_a_hurry_tries_at_once_whatever_pause_was_asked_for_and_again_in_what_is_left():
+    bench = Bench(max_wait=0.0)
+    bench.sink.answer = lambda push: (
+        SinkRetry("server_error", after=60.0) if virtual_time.clock() < 100 else SinkRetry("connection")
+    )
+
+    async with bench.running():
+        await bench.put(1)
+        await asyncio.sleep(100.5)
+        before = len(bench.sink.attempts)
+        bench.delivery.hurry(8.0)
+        await asyncio.sleep(8.0)
+        tries = [at for at, _ in bench.sink.attempts[before:]]
+        bench.sink.answer = lambda push: None
+
+    assert tries[0] == 100.5
+    assert 8 <= len(tries) <= 10
+    assert bench.watermark == 1
+
+
+@virtual
+async def test_a_pause_that_is_asked_for_during_a_hurry_is_kept():
+    bench = Bench(max_wait=0.0)
+    bench.sink.answer = lambda push: SinkRetry("server_error", after=60.0)
+
+    async with bench.running():
+        await bench.put(1)
+        await asyncio.sleep(10)
+        bench.delivery.hurry(8.0)
+        await asyncio.sleep(8.0)
+        assert [at for at, _ in bench.sink.attempts] == [0.0, 10.0]
+        bench.sink.answer = lambda push: None
+
+
+@virtual
 async def test_what_is_unsent_at_the_deadline_stays_unacknowledged_and_is_told():
     bench = Bench(max_wait=0.0)
     bench.sink.answer = lambda push: SinkRetry("connection")
