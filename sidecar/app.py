@@ -3,6 +3,8 @@
 Start: configuration → state → sinks → HTTP (not ready) → source → tasks → ready.
 Stop: not ready → the source ends → the pump flushes → sinks deliver and acknowledge → checkpoint → HTTP closes last, so
 that the drain can be observed. What is not delivered `drain_seconds` after the end is left and said aloud: exit code 3.
+Records that are neither delivered nor kept as dead letters (a full queue, a standard output that nobody reads) make a
+failure of an end that would be none: exit code 1.
 Crash: an unexpected exception ends the process (exit 1) after the delivered position is saved; Kubernetes restarts.
 """
 
@@ -218,6 +220,7 @@ class App:
         for number in _PASSED_ON:
             loop.add_signal_handler(number, self._signalled, number)
         async with AsyncExitStack() as outer:  # leaves in reverse order: HTTP closes last
+            outer.callback(self._outlets.tell_losses)
             outer.callback(self.telemetry.log.flush)
             for release in self._releasing:
                 outer.callback(release)
@@ -227,7 +230,8 @@ class App:
             outer.push_async_callback(self._outlets.close)
             outer.push_async_callback(self._books.save)
             outer.push_async_callback(self.source.close)
-            return await self._work()
+            code = await self._work()
+        return code or (EXIT_FAILURE if self._outlets.lost else 0)
 
     def _listening(self) -> None:
         host, port = self.config.http.host, self.server.port

@@ -52,6 +52,21 @@ class Outlets:
         self.quarantine = self._open_quarantine()
         self.deliveries = [self._delivery(name) for name in sink_names(config)]
 
+    @property
+    def lost(self) -> bool:
+        """Say whether records of this process are neither delivered nor kept anywhere."""
+        return any(each.lost for each in self.deliveries)
+
+    def tell_losses(self) -> None:
+        """Say in one line for each sink what was lost, in all."""
+        for each in self.deliveries:
+            if each.lost:
+                name, total = each.status().sink, each.lost.total()
+                reasons = ", ".join(f"{count} ({why})" for why, count in each.lost.most_common())
+                self._telemetry.log.error(
+                    "records_lost", f"{name}: {total} records lost in all: {reasons}", sink=name, records=total
+                )
+
     async def close(self) -> None:
         async with AsyncExitStack() as stack:  # leaves in reverse order, each of them whatever becomes of the others
             for sink in self._sinks:

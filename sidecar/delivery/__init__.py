@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -136,6 +137,7 @@ class Delivery:
         self._last_success_at: float | None = None
         self._last_refusal: Refusal | None = None
         self._last_drop_at: float | None = None
+        self.lost: Counter[str] = Counter()  # why → records that are neither delivered nor kept anywhere
 
     # the pump's side
 
@@ -179,10 +181,14 @@ class Delivery:
         return not self._crowded(size)
 
     def _drop(self, item: Item, why: str) -> None:
-        self._pending -= len(item.records)
-        self._telemetry.sink_dropped(self._sink.name, len(item.records), why)
-        self._last_drop_at = self._wall()
+        self._lose(len(item.records), why)
         self._backlog.forget(item)
+
+    def _lose(self, count: int, why: str) -> None:
+        self._pending -= count
+        self._telemetry.sink_dropped(self._sink.name, count, why)
+        self._last_drop_at = self._wall()
+        self.lost[why] += count
 
     def hurry(self, seconds: float) -> None:
         """Say that the process ends in so many seconds: a sink that is left alone is tried at once."""
@@ -265,9 +271,7 @@ class Delivery:
 
     def _refill(self, spool: Spool) -> None:
         if self._backlog.refill(self._clock()) and (lost := self._pending - spool.pending) > 0:
-            self._pending -= lost
-            self._telemetry.sink_dropped(self._sink.name, lost, "the spool is damaged")
-            self._last_drop_at = self._wall()
+            self._lose(lost, "the spool is damaged")
 
     async def _pause(self, now: float) -> None:
         """Wait until something may have become due."""
@@ -355,6 +359,7 @@ class Delivery:
             self._telemetry.sink_refused(self._sink.name, kept, reason, detail, dead_lettered=True)
         if kept < len(records):
             self._telemetry.sink_refused(self._sink.name, len(records) - kept, reason, detail)
+            self.lost[f"refused: {reason}"] += len(records) - kept
         self._last_refusal = Refusal(reason, detail, self._wall())
 
     def _settle_accounts(self, group: _Group, records: Sequence[Record]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import sys
@@ -202,6 +203,47 @@ async def test_a_loki_that_is_well_again_when_the_drain_begins_gets_everything()
             assert await sidecar.finish() == 0
 
         assert loki.count() == 2
+
+
+async def test_records_that_are_lost_are_a_failure_and_told_in_the_last_line():
+    """Loki refuses them and there is no state directory for dead letters."""
+    async with FakeLoki() as loki:
+        settings = [f"sinks.loki.url={loki.url}", "sinks.loki.batch.max_wait=10ms"]
+        async with Sidecar(settings) as sidecar:
+            sidecar.write(b"\n".join(lines.canonical(20)) + b"\n")  # years old
+            sidecar.end_input()
+
+            assert await sidecar.finish() == 1
+
+    assert sidecar.log[-1]["event"] == "records_lost"
+    assert sidecar.log[-1]["records"] == 20
+
+
+async def test_records_that_are_kept_as_dead_letters_are_not_lost(tmp_path):
+    async with FakeLoki() as loki:
+        settings = [f"sinks.loki.url={loki.url}", "sinks.loki.batch.max_wait=10ms", f"state.dir={tmp_path}"]
+        async with Sidecar(settings) as sidecar:
+            sidecar.write(b"\n".join(lines.canonical(20)) + b"\n")
+            sidecar.end_input()
+
+            assert await sidecar.finish() == 0
+
+    assert not sidecar.events("records_lost")
+    assert len((tmp_path / "dead-letter" / "loki.ndjson").read_bytes().splitlines()) == 20
+
+
+@pytest.mark.parametrize(("script", "code"), [("", 1), ("; exit 7", 7)], ids=["of its own", "the command's"])
+async def test_a_standard_output_that_nobody_reads_is_a_failure_of_its_own(script, code):
+    readable, writable = os.pipe()
+    os.close(readable)
+    argv = ["sh", "-c", f"seq 1 5000{script}"]
+    async with Sidecar(argv=argv, stdin=None, stdout_to=writable) as sidecar:
+        os.close(writable)
+        assert await sidecar.finish() == code
+
+    assert sum(said["records"] for said in sidecar.events("sink_refused")) == 5000
+    assert sidecar.log[-1]["event"] == "records_lost"
+    assert sidecar.log[-1]["message"] == "stdout: 5000 records lost in all: 5000 (refused: closed)"
 
 
 async def test_a_drain_deadline_that_passes_is_exit_code_3():

@@ -67,6 +67,7 @@ class Sidecar:
     argv: Sequence[str] = ()  # COMMAND
     stdin: int | None = asyncio.subprocess.PIPE
     environ: Mapping[str, str] = field(default_factory=dict)
+    stdout_to: int | None = None  # a descriptor to write to; else what it writes is collected
     stdout: bytearray = field(default_factory=bytearray)
     log: list[dict[str, object]] = field(default_factory=list)
     address: str = ""
@@ -92,7 +93,7 @@ class Sidecar:
         self.process = await asyncio.create_subprocess_exec(
             *words,
             stdin=self.stdin,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE if self.stdout_to is None else self.stdout_to,
             stderr=asyncio.subprocess.PIPE,
             env={**kept, "OTEL_SERVICE_NAME": "shop", **self.environ},
         )
@@ -103,7 +104,7 @@ class Sidecar:
             await self._listening.wait()
 
     async def _read_stdout(self) -> None:
-        while data := await self.process.stdout.read(1 << 16):
+        while self.process.stdout is not None and (data := await self.process.stdout.read(1 << 16)):
             self.stdout += data
 
     async def _read_log(self) -> None:
