@@ -21,12 +21,13 @@ _LOGS = 4096  # a source holds a few dozen at most; a process that lives for mon
 class Ack:
     """One batch's acknowledgement: `done()` once per sink."""
 
-    __slots__ = ("_left", "_position", "_tracker")
+    __slots__ = ("_left", "_position", "_tracker", "passed")
 
     def __init__(self, tracker: Tracker, position: Position, parts: int) -> None:
         self._tracker = tracker
         self._position = position
         self._left = parts
+        self.passed = False  # the watermark stands at its end, or behind
 
     def done(self) -> None:
         """Say that one sink is done with the batch. Raises RuntimeError when said more often than there are sinks."""
@@ -59,7 +60,9 @@ class Tracker:
 
     def _advance(self) -> None:
         while self._open and not self._open[0]._left:  # noqa: SLF001
-            self.watermark = position = self._open.popleft()._position  # noqa: SLF001
+            ack = self._open.popleft()
+            ack.passed = True
+            self.watermark = position = ack._position  # noqa: SLF001
             self.watermarks.pop(position.log, None)
             self.watermarks[position.log] = position
             if len(self.watermarks) > _LOGS:

@@ -104,6 +104,7 @@ class App:
         self.source: Source = sources.create(config.source, self.telemetry, saved=self._books.source, argv=argv)
         self._outlets = outlets.Outlets(config, self.telemetry, source_waits=self.source.resumable)
         self.deliveries = self._outlets.deliveries
+        self._books.restore_sinks(self.deliveries)
         self._tracker = acks.Tracker()
         self._normalizer = self._make_normalizer()
         self._pump = pipeline.Pump(
@@ -251,6 +252,7 @@ class App:
             pump=self._pump,
             normalizer=self._normalizer,
             requests=self.requests,
+            deliveries=self.deliveries,
         )
         self.telemetry.log.info("source_started", "following", **self.source.describe())
         async with asyncio.TaskGroup() as services:

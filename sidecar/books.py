@@ -8,8 +8,9 @@ second delays nobody's answer further: that is logged and counted, and what it m
 Refused: to guess. A section that makes no sense is reported, and what it held begins at zero.
 
 Sections: `source` (delivered positions), `observed` (what was counted), `normalizer`, `routes` (learned, [method,
-template]), `counters` (metric → series), `requests` (version and bounds), `series` ("method path" → what changes with
-each request), `slices` (likewise → what changes with each slice of time).
+template]), `sinks` (name → what it must know to go on behind the delivered positions), `counters` (metric → series),
+`requests` (version and bounds), `series` ("method path" → what changes with each request), `slices` (likewise → what
+changes with each slice of time).
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 from sidecar.errors import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from sidecar.acks import Tracker
     from sidecar.checkpoint import Checkpoint
+    from sidecar.delivery import Delivery
     from sidecar.metrics.durations import Requests
     from sidecar.normalize import Normalizer
     from sidecar.pipeline import Pump
@@ -46,7 +48,7 @@ class Books:
         self._taken = 0  # snapshots, as a clock
         self._cost = 0.0  # seconds of CPU that the last save took in its thread
         self._writing: asyncio.Future[bool] | None = None
-        self._parts: tuple[Source, Tracker, Pump, Normalizer, Requests] | None = None
+        self._parts: tuple[Source, Tracker, Pump, Normalizer, Requests, Sequence[Delivery]] | None = None
 
     @property
     def source(self) -> Mapping[str, Any] | None:
@@ -66,17 +68,33 @@ class Books:
             series = {name: {**one, **slices.get(name, {})} for name, one in self._saved.get("series", {}).items()}
             self._try("requests", requests.restore, {**head, "series": series})
 
+    def restore_sinks(self, deliveries: Sequence[Delivery]) -> None:
+        """Let each sink know what the last process knew of what it had sent."""
+        saved = self._saved.get("sinks")
+        for each in deliveries:
+            if isinstance(saved, dict) and isinstance(saved.get(each.name), dict):
+                self._try("sinks", each.restore, saved[each.name])
+
     def restore_normalizer(self, normalizer: Normalizer) -> Normalizer:
         """Let a normalizer know what the last one knew, and return it."""
         self._restore("normalizer", normalizer.restore)
         return normalizer
 
-    def open(self, *, source: Source, tracker: Tracker, pump: Pump, normalizer: Normalizer, requests: Requests) -> None:
+    def open(
+        self,
+        *,
+        source: Source,
+        tracker: Tracker,
+        pump: Pump,
+        normalizer: Normalizer,
+        requests: Requests,
+        deliveries: Sequence[Delivery],
+    ) -> None:
         """Begin to keep these. Called when the source has started: only then it tells whether it goes on."""
         self._restore("observed", pump.restore, self._goes_on(source))
         # A pump that repeats lines makes a normalizer of its own later.
         self._saved = {name: saved for name, saved in self._saved.items() if name == "normalizer"}
-        self._parts = (source, tracker, pump, normalizer, requests)
+        self._parts = (source, tracker, pump, normalizer, requests, deliveries)
 
     def _restore(self, name: str, take: Callable[[Any], None], wanted: bool = True) -> None:
         saved = self._saved.get(name)
@@ -140,7 +158,7 @@ class Books:
     def _snapshot(self, checkpoint: Checkpoint) -> Callable[[], bool]:
         """Take everything of this moment; return what encodes and writes it, in a thread."""
         assert self._parts is not None
-        source, tracker, pump, normalizer, requests = self._parts
+        source, tracker, pump, normalizer, requests, deliveries = self._parts
         take = requests.take()
         counters = self._telemetry.snapshot()
         sections = {
@@ -148,6 +166,7 @@ class Books:
             "observed": pump.snapshot(),
             "normalizer": normalizer.save(),
             "routes": requests.templates(),
+            "sinks": {each.name: each.snapshot() for each in deliveries},
         }
 
         def write() -> bool:

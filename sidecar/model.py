@@ -138,6 +138,10 @@ class RequestGroup:
 class Ack(Protocol):
     """A batch's way to say that somebody durable has it."""
 
+    @property
+    def passed(self) -> bool:
+        """Say whether every sink is done with the batch and all before it: it will not be read again."""
+
     def done(self) -> None:
         """Say that one sink is done with the batch: delivered, spooled, or refused and recorded."""
 

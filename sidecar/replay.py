@@ -74,6 +74,10 @@ class _Ack:
         self._left = parts
         self.finished = asyncio.Event()
 
+    @property
+    def passed(self) -> bool:
+        return self.finished.is_set()
+
     def done(self) -> None:
         self._left -= 1
         if not self._left:

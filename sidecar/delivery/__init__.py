@@ -17,13 +17,15 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from sidecar.delivery import backlog, outbox
+from sidecar.delivery.settling import Settler
+from sidecar.delivery.state import Refusal, Status, Unsent
 from sidecar.errors import SinkRefused, SinkRetry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sidecar.delivery.backlog import Item
     from sidecar.delivery.outbox import Parcel
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from sidecar.sinks import Sink
     from sidecar.spool import Spool
     from sidecar.telemetry import Telemetry
+
+__all__ = ["Delivery", "Letters", "Policy", "Refusal", "Status", "Unsent"]
 
 Policy = Literal["block", "drop", "spool"]
 
@@ -46,39 +50,6 @@ class Letters(Protocol):
 
     async def sync(self) -> None:
         """Wait until they are safe."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """What the destination said when it refused records for good."""
-
-    reason: str
-    detail: str
-    at: float  # epoch seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How a sink is doing, for /health and the status page."""
-
-    sink: str
-    last_success: float | None  # by `clock`
-    last_success_at: float | None  # epoch seconds
-    oldest_unsent_seconds: float
-    pending_records: int
-    spool_bytes: int
-    last_refusal: Refusal | None
-    last_drop_at: float | None  # epoch seconds
-    retrying: str | None  # the reason, while the sink is being tried again
-
-
-@dataclass(frozen=True, slots=True)
-class Unsent:
-    """What has not been delivered."""
-
-    batches: int
-    records: int
-    bytes: int
 
 
 @dataclass(slots=True, eq=False)
@@ -121,8 +92,13 @@ class Delivery:
         self._spool = spool
         self._clock = clock
         self._wall = wall
+        self._settler = Settler(sink)
         self._backlog = backlog.Backlog(
-            enough_bytes=min(batch_bytes, max_bytes // 2), max_wait=max_wait, settle=sink.settle, wall=wall, spool=spool
+            enough_bytes=min(batch_bytes, max_bytes // 2),
+            max_wait=max_wait,
+            settle=self._settler.settle,
+            wall=wall,
+            spool=spool,
         )
         self._outbox: outbox.Outbox[_Group] = outbox.Outbox(chance)
         self._groups: dict[_Group, None] = {}  # encoded and not done, oldest first
@@ -138,6 +114,11 @@ class Delivery:
         self._last_refusal: Refusal | None = None
         self._last_drop_at: float | None = None
         self.lost: Counter[str] = Counter()  # why → records that are neither delivered nor kept anywhere
+
+    @property
+    def name(self) -> str:
+        """The sink's."""
+        return self._sink.name
 
     # the pump's side
 
@@ -194,6 +175,14 @@ class Delivery:
         """Say that the process ends in so many seconds: a sink that is left alone is tried at once."""
         self._outbox.hurry(seconds)
         self._stir.set()
+
+    def snapshot(self) -> Mapping[str, Any]:
+        """Return what the sink's next process has to know, as plain JSON: of this moment's watermark."""
+        return self._settler.snapshot()
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Know what a snapshot knew; called before the first batch. Raises StateError, changing nothing."""
+        self._sink.restore(saved)
 
     def close(self) -> None:
         """Say that no batch will come any more: `run` delivers what is there and returns."""
@@ -294,10 +283,12 @@ class Delivery:
         records = [record for item in group.items for record in item.records]
         times: list[int] = []
         for item in group.items:
-            if item.times is not None:
-                times.extend(item.times)
+            if item.times is None:
+                item.times = self._settler.settle(item)
+            else:
                 group.numbers.update(zip(map(id, item.records), item.numbers, strict=True))
-        pushes = self._sink.encode(records, times or self._sink.settle(records))
+            times.extend(item.times)
+        pushes = self._sink.encode(records, times)
         group.left = len(pushes)
         self._groups[group] = None
         for push in pushes:

@@ -55,6 +55,10 @@ class _Share:
         self._ack = ack
         self._left = parts
 
+    @property
+    def passed(self) -> bool:
+        return self._ack.passed
+
     def done(self) -> None:
         self._left -= 1
         if not self._left:
@@ -86,7 +90,7 @@ class Backlog:
         *,
         enough_bytes: int,
         max_wait: float,
-        settle: Callable[[Sequence[Record]], list[int]],
+        settle: Callable[[Item], list[int]],
         wall: Callable[[], float],
         spool: Spool | None = None,
     ) -> None:
@@ -118,7 +122,7 @@ class Backlog:
             self.unacknowledged += 1
             self._enqueue(item)
             return True
-        item.times = self._settle(item.records)
+        item.times = self._settle(item)
         behind = self.behind or self._window_full(item.size)
         first = self._spool.append(item.records, item.times, compress=behind)
         if first is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sidecar.loki import protobuf, stamps, streams, wire
 from sidecar.model import Outcome, Push
@@ -63,6 +63,14 @@ class Encoder:
         self._count("future_time", self._stamps.clamped_future)
         self._count("same_time", self._stamps.moved)
         return times
+
+    def snapshot(self, settled: int) -> dict[str, Any]:
+        """Return the times to be remembered behind the first `settled` records, as plain JSON."""
+        return self._stamps.snapshot(settled)
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Remember these times. Raises StateError, changing nothing."""
+        self._stamps.restore(saved)
 
     def encode(self, records: Sequence[Record], times: Sequence[int]) -> list[Push]:
         pushes: list[Push] = []

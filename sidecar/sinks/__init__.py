@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.sinks import loki, stdout
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sidecar.model import Push, Receipt, Record
 
@@ -19,6 +19,12 @@ class Sink(Protocol):
 
     def settle(self, records: Sequence[Record]) -> list[int]:
         """Decide the time (ns) under which each record is sent. Once per record, before it is spooled or encoded."""
+
+    def snapshot(self, settled: int) -> Mapping[str, Any]:
+        """Return what must be known to go on behind the first `settled` records, as plain JSON."""
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Know what a snapshot knew, before anything is settled. Raises StateError, changing nothing."""
 
     def encode(self, records: Sequence[Record], times: Sequence[int]) -> list[Push]:
         """Return the pushes that carry these records, in the order to send them. Pure, no I/O."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sidecar.errors import SinkRefused, SinkRetry
 from sidecar.loki import answers, client, encoder, partial, wire
@@ -122,6 +122,12 @@ class Loki:
 
     def settle(self, records: Sequence[Record]) -> list[int]:
         return self._encoder.settle(records)
+
+    def snapshot(self, settled: int) -> Mapping[str, Any]:
+        return self._encoder.snapshot(settled)
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        self._encoder.restore(saved)
 
     def encode(self, records: Sequence[Record], times: Sequence[int]) -> list[Push]:
         return self._encoder.encode(records, times)

@@ -17,14 +17,14 @@ import select
 import socket
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sidecar.errors import SinkRefused, SinkRetry
 from sidecar.model import Push, Receipt
 from sidecar.options import option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sidecar.model import Record
 
@@ -63,6 +63,13 @@ class Stdout:
 
     def settle(self, records: Sequence[Record]) -> list[int]:
         return [record.time_ns for record in records]
+
+    def snapshot(self, settled: int) -> Mapping[str, Any]:
+        del settled
+        return {}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Nothing is known."""
 
     def encode(self, records: Sequence[Record], times: Sequence[int]) -> list[Push]:
         del times  # the line says it

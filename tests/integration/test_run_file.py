@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from datetime import UTC, datetime
 
 import orjson
 import pytest
@@ -76,3 +77,39 @@ async def test_rule_37_start_up_says_what_the_source_stands_on(tmp_path, inotify
     assert started["inotify"] is inotify
     assert metrics.total("sidecar_inotify_failures_total") == 0
     assert losses(metrics) == {}
+
+
+async def test_equal_lines_of_one_second_are_as_many_in_loki_whatever_comes_between_them(tmp_path):
+    """A crash, after which half of them are read and sent again, and a restart."""
+    path, state = tmp_path / "app.log", tmp_path / "state"
+    line = f'[GIN] {datetime.now(UTC):%Y/%m/%d - %H:%M:%S} | 200 |     1.5ms |       10.0.0.9 | GET      "/"\n'
+    settings = [
+        "source.kind=file", f"source.path={path}", "source.idle_flush=50ms", f"state.dir={state}",
+        "state.checkpoint_interval=1h", "sinks.loki.batch.max_wait=50ms",
+    ]  # fmt: skip
+
+    def write():
+        with path.open("a") as file:
+            file.write(line * 3)
+
+    write()
+    async with FakeLoki() as loki:
+        settings.append(f"sinks.loki.url={loki.url}")
+        async with Sidecar(settings, stdin=None) as sidecar:
+            await sidecar.until("sidecar_sink_records_total", 3, outcome="sent")  # what was scraped is saved
+            write()
+            await loki.wait_for(lambda: len(loki.entries()) == 6)
+            sidecar.process.send_signal(signal.SIGKILL)
+            await sidecar.finish()
+        write()
+        async with Sidecar(settings, stdin=None) as sidecar:
+            await sidecar.until("sidecar_sink_records_total", 6, outcome="sent")
+            assert len(loki.entries()) == 9
+            sidecar.process.send_signal(signal.SIGTERM)
+            assert await sidecar.finish() == 0
+        write()
+        async with Sidecar(settings, stdin=None) as sidecar:
+            await sidecar.until("sidecar_sink_records_total", 3, outcome="sent")
+            assert len(loki.entries()) == 12
+            sidecar.process.send_signal(signal.SIGTERM)
+            assert await sidecar.finish() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,3 +41,39 @@ def test_the_times_depend_on_the_sequence_and_not_on_how_it_was_cut(made, size):
     cut = Stamps(lambda: NOW)
 
     assert [time for start in range(0, len(made), size) for time in cut.settle(made[start : start + size])] == whole
+
+
+SECOND = 10**9
+
+# Two clocks of one application, both going forward: whole seconds, and milliseconds that lines reach a little late.
+moments = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(0, 3), st.sampled_from(["gin", "zap"]), st.sampled_from(["a", "b"])),
+    max_size=40,
+)
+
+
+lives = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=4)
+
+
+@given(moments, lives, st.integers(1, 10))
+def test_who_goes_on_at_the_watermark_gives_every_record_the_time_it_would_have_had(steps, lives, size):
+    made, now = [], 7 * SECOND
+    for seconds, late, name, text in steps:
+        now += seconds * SECOND // 4
+        time = now // SECOND * SECOND if name == "gin" else now - late * 1_000_000
+        made.append(records.record(text, time_ns=time, format=name))
+    whole = Stamps(lambda: NOW * SECOND).settle(made)
+
+    times, watermark, saved = [], 0, {}
+    for settled, passed in [*lives, (len(made), len(made))]:
+        stamps = Stamps(lambda: NOW * SECOND)
+        stamps.restore(saved)
+        reached = made[watermark : watermark + settled]
+        for start in range(0, len(reached), size):
+            times[watermark + start :] = stamps.settle(reached[start : start + size])
+        through = min(passed, len(reached))
+        saved = orjson.loads(orjson.dumps(stamps.snapshot(through), option=orjson.OPT_SORT_KEYS))
+        watermark += through
+        assert times == whole[: len(times)]
+
+    assert times == whole

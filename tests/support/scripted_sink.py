@@ -10,7 +10,7 @@ import orjson
 from sidecar.model import Push, Receipt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sidecar.model import Record
 
@@ -39,6 +39,12 @@ class ScriptedSink:
 
     def settle(self, records: Sequence[Record]) -> list[int]:
         return [record.time_ns for record in records]
+
+    def snapshot(self, settled: int) -> Mapping[str, int]:
+        return {"settled": settled}
+
+    def restore(self, saved: Mapping[str, int]) -> None:
+        self.restored = saved
 
     def encode(self, records: Sequence[Record], times: Sequence[int]) -> list[Push]:
         self.encoded += len(records)

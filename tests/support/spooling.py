@@ -22,6 +22,8 @@ BASE_NS = 1000
 class Spoken:
     """An ack that says so aloud."""
 
+    passed = False
+
     def __init__(self, number: int) -> None:
         self.number = number
 

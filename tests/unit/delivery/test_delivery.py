@@ -549,3 +549,22 @@ async def test_an_outage_of_server_errors_is_never_taken_for_poison():
 
     assert bench.ledger()["sent"] == 201
     assert sorted(map(int, bench.sink.stored)) == list(range(201))
+
+
+@virtual
+async def test_a_snapshot_is_of_the_watermark_and_not_of_what_was_settled():
+    bench = Bench(max_wait=0.0)
+    bench.sink.answer = lambda push: 10.0 if b'"3"' in push.body else None
+    other = bench.tracker.open(Position("log", 0), 1)  # an older batch, which some sink is not done with
+
+    async with bench.running():
+        await bench.put(3)
+        await asyncio.sleep(1)
+        assert bench.delivery.snapshot() == {"settled": 0}
+        other.done()
+        assert bench.delivery.snapshot() == {"settled": 3}
+        await bench.put(5)
+        await asyncio.sleep(1)
+        assert bench.delivery.snapshot() == {"settled": 3}
+
+    assert bench.delivery.snapshot() == {"settled": 8}

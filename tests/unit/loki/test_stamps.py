@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 
+from sidecar.errors import StateError
 from sidecar.loki.stamps import GRACE_NS, Stamps
 from tests.support import records
 
@@ -91,3 +93,64 @@ def test_times_in_the_future_become_the_present(stamps, time_ns):
 
 def test_ten_minutes_ahead_are_taken(stamps):
     assert stamps.settle([at(NOW + GRACE_NS)]) == [NOW + GRACE_NS]
+
+
+def goes_on(stamps, settled):
+    """Return what the next process knows."""
+    following = Stamps(lambda: NOW)
+    following.restore(orjson.loads(orjson.dumps(stamps.snapshot(settled))))
+    return following
+
+
+SECOND = 10**9
+
+
+def test_the_next_process_gives_no_time_that_is_taken(stamps):
+    assert stamps.settle([at(SECOND), at(SECOND), at(SECOND)]) == [SECOND, SECOND + 1, SECOND + 2]
+
+    assert goes_on(stamps, 3).settle([at(SECOND), at(SECOND, "other")]) == [SECOND + 3, SECOND]
+
+
+def test_what_is_settled_again_gets_the_time_it_had(stamps):
+    """A crash: the watermark stood behind the first two of four."""
+    given = stamps.settle([at(SECOND)] * 4)
+
+    assert goes_on(stamps, 2).settle([at(SECOND)] * 2) == given[2:]
+
+
+def test_one_line_before_and_one_behind_a_restart_are_two(stamps):
+    """No time had repeated until then."""
+    stamps.settle([at(SECOND - 5, "a"), at(SECOND)])
+
+    assert goes_on(stamps, 2).settle([at(SECOND)]) == [SECOND + 1]
+
+
+def test_a_restart_after_a_restart_forgets_nothing(stamps):
+    stamps.settle([at(SECOND)] * 3)
+    second = goes_on(stamps, 3)
+    third = goes_on(second, 0)
+
+    assert third.settle([at(SECOND)]) == [SECOND + 3]
+    assert goes_on(third, 1).settle([at(SECOND)]) == [SECOND + 4]
+
+
+def test_a_snapshot_holds_what_may_come_again_and_little_else(stamps):
+    for start in range(0, 20_000, 500):
+        stamps.settle([at(SECOND * 7 + (start + n) * 1_000_003, str(n)) for n in range(500)])
+
+    assert len(orjson.dumps(stamps.snapshot(20_000))) < 2000
+
+
+def test_a_snapshot_of_a_busy_second_is_bounded(stamps):
+    for start in range(0, 50_000, 500):
+        stamps.settle([at(SECOND, str(start + n)) for n in range(500)])
+
+    assert len(orjson.dumps(stamps.snapshot(50_000))) < 50_000
+
+
+@pytest.mark.parametrize("saved", [{"x": ["", []]}, {"1": ["!", []]}, {"1": ["AAA=", []]}, {"1": [[], 5]}, {"1": 7}])
+def test_a_snapshot_that_makes_no_sense_changes_nothing(stamps, saved):
+    with pytest.raises(StateError, match="saved times"):
+        stamps.restore(saved)
+
+    assert stamps.settle([at(5)]) == [5]
