@@ -38,6 +38,7 @@ from sidecar import (
     server,
     sources,
     status_page,
+    trouble,
     validation,
 )
 from sidecar.delivery import condition
@@ -172,6 +173,9 @@ class App:
         made = health.Health(version=sidecar.__version__, service_id=self.config.service_name)
         made.attached = self._attached
         made.add("pump:alive", self._pumping)
+        made.add("bytes:lost", partial(trouble.losses, self.telemetry.recent))
+        if self._checkpoint is not None:
+            made.add("checkpoint:saves", partial(trouble.checkpoint, self.telemetry.recent))
         for each in self.deliveries:
             made.add(f"sink-{each.status().sink}:delivery", partial(_delivering, each), downstream=True)
         return made

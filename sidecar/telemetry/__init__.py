@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from sidecar import prometheus
 from sidecar.telemetry import catalogue
 from sidecar.telemetry.log import Log
+from sidecar.telemetry.recent import Recent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from sidecar.model import Outcome
 
-__all__ = ["Log", "Telemetry"]
+__all__ = ["Log", "Recent", "Telemetry"]
 
 _SKEW_WORTH_A_WARNING = 30.0  # seconds; less is the resolution of a Date header and a slow answer
 
@@ -38,6 +39,7 @@ class Telemetry:
     ) -> None:
         self.registry = registry if registry is not None else prometheus.CollectorRegistry()
         self.log = log if log is not None else Log()
+        self.recent = Recent()
         self._metrics = catalogue.Catalogue(self.registry, tuple(sinks), version, revision)
         self._inotify_told: set[str] = set()
 
@@ -64,7 +66,7 @@ class Telemetry:
 
     def lines_truncated(self, lines: int, lost_bytes: int) -> None:
         self._metrics.truncated.inc(lines)
-        self._metrics.lost.labels("line_too_long").inc(lost_bytes)
+        self._lose("line_too_long", lost_bytes)
         self.log.limited(
             "error",
             "line_too_long",
@@ -92,7 +94,7 @@ class Telemetry:
     def file_truncated(self, path: str, lost_bytes: int) -> None:
         self._metrics.truncations.inc()
         if lost_bytes:
-            self._metrics.lost.labels("truncated_file").inc(lost_bytes)
+            self._lose("truncated_file", lost_bytes)
             self._metrics.gaps.labels("truncated_file").inc()
         self.log.limited(
             "error" if lost_bytes else "warn",
@@ -109,7 +111,7 @@ class Telemetry:
 
     def bytes_lost(self, reason: str, count: int, detail: str) -> None:
         """Count bytes that will never be delivered, and the hole they leave."""
-        self._metrics.lost.labels(reason).inc(count)
+        self._lose(reason, count)
         if reason in catalogue.GAPS:
             self._metrics.gaps.labels(reason).inc()
         self.log.limited(
@@ -120,6 +122,10 @@ class Telemetry:
             sums={"bytes": count},
             reason=reason,
         )
+
+    def _lose(self, reason: str, count: int) -> None:
+        self._metrics.lost.labels(reason).inc(count)
+        self.recent.lost(reason, count)
 
     def log_gap(self, reason: str, detail: str) -> None:
         """Count a hole in the log of which nobody can say how large it is."""
@@ -300,9 +306,11 @@ class Telemetry:
 
     def checkpoint_saved(self) -> None:
         self._metrics.saves.inc()
+        self.recent.saved()
 
     def checkpoint_failed(self, problem: str) -> None:
         self._metrics.save_failures.inc()
+        self.recent.not_saved(problem)
         self.log.limited(
             "error", "checkpoint_failed", "", f"the checkpoint cannot be written: {problem}; trying again at the next"
         )

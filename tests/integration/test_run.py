@@ -460,3 +460,22 @@ async def test_healthcheck_asks_the_running_sidecar():
 
         sidecar.end_input()
         await sidecar.finish()
+
+
+async def test_a_state_directory_that_is_gone_is_a_warning_until_it_is_back(tmp_path):
+    state, away = tmp_path / "state", tmp_path / "away"
+    async with Sidecar([f"state.dir={state}", "state.checkpoint_interval=100ms", "source.at_end=serve"]) as sidecar:
+        await sidecar.until("sidecar_checkpoint_saves_total", 1)
+        state.rename(away)
+        sidecar.write(b"one\n")
+        await sidecar.until("sidecar_checkpoint_failures_total", 1)
+        status, text = await sidecar.get("/health")
+        (told,) = orjson.loads(text)["checks"]["checkpoint:saves"]
+        assert (status, told["status"]) == (200, "warn")
+        assert "No such file or directory" in told["output"]
+
+        away.rename(state)
+        saves = (await sidecar.metrics()).total("sidecar_checkpoint_saves_total")
+        sidecar.write(b"two\n")
+        await sidecar.until("sidecar_checkpoint_saves_total", saves + 1)
+        assert (await sidecar.get("/health", Accept="text/plain"))[1] == "OK\n"
