@@ -300,6 +300,8 @@ class App:
             await asyncio.wait({flow, asked, ended}, return_when=asyncio.FIRST_COMPLETED)
             loop = asyncio.get_running_loop()
             end_by = loop.time() + self.config.drain_seconds
+            if self.config.source.at_end == "exit":
+                self.health.stopping = True  # after a signal it is already
             for each in self.deliveries:
                 each.hurry(self.config.drain_seconds)
             if asked.done():

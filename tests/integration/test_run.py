@@ -246,6 +246,25 @@ async def test_a_standard_output_that_nobody_reads_is_a_failure_of_its_own(scrip
     assert sidecar.log[-1]["message"] == "stdout: 5000 records lost in all: 5000 (refused: closed)"
 
 
+@pytest.mark.parametrize(("at_end", "status"), [("exit", 503), ("serve", 200)])
+async def test_a_sidecar_that_drains_because_its_input_has_ended_is_not_ready_any_more(at_end, status):
+    async with FakeLoki() as loki:
+        loki.script(*[fake_loki.Fault("hang")] * 10)
+        settings = [f"sinks.loki.url={loki.url}", "sinks.loki.batch.max_wait=10ms", f"source.at_end={at_end}"]
+        async with Sidecar([*settings, "sinks.stdout.enabled=true"]) as sidecar:
+            sidecar.write(b"one\n")
+            await sidecar.until("sidecar_sink_records_total", 1, sink="stdout", outcome="sent")
+            assert (await sidecar.get("/readyz"))[0] == 200
+            sidecar.write(b"two")  # without a newline it is a record when the input ends, and not before
+            sidecar.end_input()
+            await sidecar.until("sidecar_sink_records_total", 2, sink="stdout", outcome="sent")
+            async with asyncio.timeout(5):
+                while (answer := await sidecar.get("/readyz?verbose"))[0] != status:
+                    pass
+
+    assert ("[-]shutdown failed: shutting down" in answer[1]) == (status == 503)
+
+
 async def test_a_drain_deadline_that_passes_is_exit_code_3():
     async with FakeLoki() as loki:
         url = loki.url
