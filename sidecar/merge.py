@@ -3,9 +3,9 @@
 Problem: a pod has one scrape target, so annotating the sidecar's port hides the application's metrics; and one line
 that Prometheus cannot parse, or a family told twice, costs the whole scrape.
 Promise: our families are always there, whatever the application does, within the scraper's time. Of the application's
-page every line is checked, and a family that is ours is left out; OpenMetrics is turned back into text. What went wrong
-is counted by reason. Refused: exemplars, native histograms and OpenMetrics here (`/metrics` has them), and believing
-what the application says about its own format.
+page every line is checked, and a family that is ours is left out and named; OpenMetrics is turned back into text. What
+went wrong is counted by reason. Refused: exemplars, native histograms and OpenMetrics here (`/metrics` has them), and
+believing what the application says about its own format.
 """
 
 from __future__ import annotations
@@ -111,6 +111,7 @@ class Filter:
         self._openmetrics = openmetrics
         self._renamed = renamed or {}
         self._told: set[tuple[str, str]] = set()
+        self._collided: set[str] = set()  # names of samples and families that are ours, and were asked for
 
     def keep(self, raw: bytes) -> str:
         """Return what is kept of some whole lines, each with its newline."""
@@ -140,7 +141,7 @@ class Filter:
         name, labels, value, stamp = match.groups()
         kept = self._verdicts.get(name)
         if kept is None:
-            kept = self._verdicts[name] = name not in self._mine and self._is_wanted(name)
+            kept = self._verdicts[name] = self._is_free(name) and self._is_wanted(name)
         if not kept:
             return ""
         if math.isinf(float(value)) and "n" not in value.lower():  # 1e999, which Go refuses to parse
@@ -163,10 +164,21 @@ class Filter:
             if text not in _TYPES:
                 return None
         name = self._renamed.get(name, name)
-        if name in self._mine or (what, name) in self._told or not self._is_wanted(name, family=True):
+        if not self._is_free(name) or (what, name) in self._told or not self._is_wanted(name, family=True):
             return ""
         self._told.add((what, name))
         return f"# {what} {name} {text}"
+
+    def collisions(self) -> list[str]:
+        """Return the families that were left out because we have one of that name."""
+        return sorted(name for name in self._collided if _family(name) not in self._collided - {name})
+
+    def _is_free(self, name: str) -> bool:
+        """Say whether no family of ours has the name."""
+        if name not in self._mine:
+            return True
+        self._collided.add(name)
+        return False
 
     def _is_wanted(self, name: str, *, family: bool = False) -> bool:
         if self._wanted is None or name in self._wanted or _family(name) in self._wanted:
@@ -265,6 +277,12 @@ class Merger:
                 return ours
         if sieve.malformed:
             self._telemetry.merge_failed("malformed", f"{sieve.malformed} lines are not metrics and are left out")
+        if collisions := sieve.collisions():
+            names = ", ".join(collisions)
+            self._telemetry.merge_failed(
+                "collision",
+                f"these families are the sidecar's own, the application's of the same name are left out: {names}",
+            )
         return b"".join((ours, *kept))
 
     async def close(self) -> None:

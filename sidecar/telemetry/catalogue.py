@@ -81,6 +81,7 @@ MERGE_FAILURES = (
     "encoding",
     "format",
     "malformed",
+    "collision",
 )
 INOTIFY_FAILURES = ("overflow", "watch_limit", "instance_limit", "denied", "unavailable", "other")
 INVALID_CHECKPOINTS = ("damaged", "version", "ahead_of_file", "unreadable")

@@ -80,7 +80,22 @@ async def test_rule_36_a_family_of_ours_is_not_told_twice():
 
     assert "http_requests_total 7" not in text
     assert text.endswith(APP.decode())
-    assert failures == {}
+    assert failures == {"collision": 1}
+
+
+async def test_families_that_are_left_out_are_named_in_the_log_once_in_a_while():
+    page = (
+        b'# TYPE http_request_duration_seconds histogram\nhttp_request_duration_seconds_bucket{le="1"} 7\n'
+        b"http_request_duration_seconds_sum 7\nhttp_requests_total 7\n" + APP
+    )
+    async with FakeApplication(http(page, **PLAIN)) as application, served(app_url=application.url("/metrics")) as each:
+        for _ in range(3):
+            await each.get("/metrics/merged")
+
+        assert each.count("sidecar_merge_failures_total", reason="collision") == 3
+        (logged,) = map(json.loads, each.log.getvalue().splitlines())
+    assert (logged["level"], logged["event"], logged["reason"]) == ("warn", "merge_failed", "collision")
+    assert logged["message"].endswith(": http_request_duration_seconds, http_requests_total")
 
 
 async def test_rule_36_garbage_among_metrics_costs_only_itself():
