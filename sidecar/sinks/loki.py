@@ -255,7 +255,12 @@ class Loki:
 
 def _authorization(config: Config) -> str:
     if config.bearer_token:
-        return f"Bearer {config.bearer_token.get()}"
+        token = config.bearer_token.get()
+        if not (token.isascii() and token.isprintable()):
+            # Beyond ASCII or with a line break in the middle it is no header; the token itself is never told.
+            source = f"the file {config.bearer_token.path}" if config.bearer_token.path else "its value"
+            raise ValueError(f"sinks.loki.bearer_token: {source} is no token: expected one line of printable ASCII")
+        return f"Bearer {token}"
     if config.username:
         return client.basic(config.username, config.password.get())
     return ""

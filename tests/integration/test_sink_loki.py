@@ -222,6 +222,24 @@ class TestTroubleOnTheWire:
         assert sent not in failed.value.detail
         assert "s3cret" not in f"{failed.value.detail} {failed.value!r} {sink._client!r}"
 
+    @pytest.mark.parametrize("token", ["s3cret\ns3cret\n", "s3cret\rx", "s3cret\0x", "s3crét"])
+    async def test_a_token_that_is_no_header_is_told_by_option_and_file_and_not_sent(self, loki, tmp_path, token):
+        path = tmp_path / "token"
+        path.write_bytes(token.encode())
+        sink = Loki(Config(url=loki.url, bearer_token=Secret(path=str(path))), telemetry=records.quiet_telemetry())
+
+        with pytest.raises(SinkRetry) as retry:
+            await self.send(sink)
+        assert retry.value.reason == "credentials"
+        assert f"sinks.loki.bearer_token: the file {path}" in retry.value.detail
+        assert "s3cr" not in retry.value.detail
+        assert loki.requests == []
+
+        path.write_bytes(b"mended\n")
+        await self.send(sink)
+        await sink.close()
+        assert loki.requests[0].headers["Authorization"] == "Bearer mended"
+
     async def test_credentials_of_the_address_are_sent_and_never_told(self, loki):
         port = loki.url.rsplit(":", 1)[1]
         sink = Loki(Config(url=f"http://u:s3cret@127.0.0.1:{port}"), telemetry=records.quiet_telemetry())
