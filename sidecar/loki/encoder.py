@@ -75,19 +75,21 @@ class Encoder:
     def encode(self, records: Sequence[Record], times: Sequence[int]) -> list[Push]:
         pushes: list[Push] = []
         for stream, mine, settled in self._partition(records, times):
+            if stream.cut:
+                self._telemetry.sink_adjusted(self._sink, "label", len(mine))
             ordered, ascending = mine, sorted(settled)
             if ascending != settled:
                 order = sorted(range(len(mine)), key=settled.__getitem__)
                 ordered = [mine[index] for index in order]
             for start, end in wire.cuts(ordered, self.max_bytes):
-                pushes.append(self.push(stream, ordered[start:end], ascending[start:end], plain=self.plain))
+                push = self.push(stream, ordered[start:end], ascending[start:end], plain=self.plain)
+                self.count_long(push)
+                pushes.append(push)
         return pushes
 
     def push(self, stream: streams.Stream, records: Sequence[Record], times: Sequence[int], *, plain: bool) -> LokiPush:
         """Return one push of records that belong to one stream, in ascending order of their times."""
         made = self.entries(stream, records, times, plain=plain)
-        if len(made) > len(records):
-            self._telemetry.sink_adjusted(self._sink, "long_line", len(made) - len(records))
         return LokiPush(
             self._body(stream, made),
             records,
@@ -97,6 +99,12 @@ class Encoder:
             entries=len(made),
             plain=plain,
         )
+
+    def count_long(self, push: LokiPush) -> None:
+        """Count records that are sent in parts, once, when that is decided."""
+        if push.entries > len(push.records):
+            long = sum(len(record.line) > self.max_line_bytes for record in push.records)
+            self._telemetry.sink_adjusted(self._sink, "long_line", long)
 
     def entries(
         self, stream: streams.Stream, records: Sequence[Record], times: Sequence[int], *, plain: bool

@@ -38,6 +38,7 @@ class Stream:
     overflow: bool = False  # shared by services: entries say theirs in structured metadata
     replay: bool = False
     reduced: bool = False
+    cut: bool = False  # a value was longer than Loki takes
 
 
 class Streams:
@@ -50,6 +51,7 @@ class Streams:
             for name, value in labels.items()
             if value and name not in RESERVED
         }
+        self._cut = any(self._common[name] != _scalar(labels[name]) for name in self._common)
         self._max_services = max_services
         self._services: dict[str, tuple[Stream, Stream]] = {}  # name → (invalid, valid)
         self._overflow: tuple[Stream, Stream] | None = None
@@ -80,11 +82,13 @@ class Streams:
         return _stream(kept, overflow=stream.overflow, replay=stream.replay, reduced=True)
 
     def _pair(self, service_name: str, *, overflow: bool = False) -> tuple[Stream, Stream]:
-        first = {"service_name": cut(_scalar(service_name), _MAX_VALUE_BYTES) or "unknown_service", **self._common}
+        name = cut(_scalar(service_name), _MAX_VALUE_BYTES)
+        first = {"service_name": name or "unknown_service", **self._common}
+        shortened = self._cut or name != _scalar(service_name)
         if overflow:
             first["overflow"] = "true"
         invalid, valid = (
-            _stream({**first, "schema_valid": value}, overflow=overflow, replay=False, reduced=False)
+            _stream({**first, "schema_valid": value}, overflow=overflow, replay=False, reduced=False, cut=shortened)
             for value in ("false", "true")
         )
         return invalid, valid
@@ -119,6 +123,6 @@ def _scalar(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _stream(labels: dict[str, str], *, overflow: bool, replay: bool, reduced: bool) -> Stream:
+def _stream(labels: dict[str, str], *, overflow: bool, replay: bool, reduced: bool, cut: bool = False) -> Stream:
     pairs = ", ".join(f"{name}={orjson.dumps(value).decode()}" for name, value in sorted(labels.items()))
-    return Stream(labels, f"{{{pairs}}}", overflow, replay, reduced)
+    return Stream(labels, f"{{{pairs}}}", overflow, replay, reduced, cut)

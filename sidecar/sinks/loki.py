@@ -220,6 +220,7 @@ class Loki:
         if found.long:
             self._encoder.max_line_bytes = min(self._encoder.max_line_bytes, found.max_line_bytes)
             again.append(self._encoder.pick(push, sorted(found.long)))
+            self._encoder.count_long(again[-1])
         if found.fat:
             fat = self._encoder.pick(push, sorted(found.fat))
             again.append(self._encoder.push(fat.labels, fat.records, fat.times, plain=True))

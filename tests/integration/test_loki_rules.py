@@ -150,6 +150,20 @@ async def test_rule_06_labels_are_such_that_loki_takes_them():
     assert bench.ledger()["sent"] == 2
 
 
+@pytest.mark.parametrize(("service", "team"), [("s" * 3000, "shop"), ("orders", "é" * 1500)], ids=["own", "configured"])
+def test_rule_06_records_whose_label_is_cut_are_counted(service, team):
+    async def main():
+        bench = LokiBench(labels={"team": team})
+
+        await bench.deliver([records.record(str(n), time_ns=now() + n, service_name=service) for n in range(3)])
+
+        (labels,) = bench.loki.streams()
+        assert max(len(value.encode()) for value in labels.values()) == 2048
+        assert bench.value("sidecar_sink_adjusted_records_total", rule="label") == 3
+
+    virtual_time.run(main())
+
+
 @virtual
 async def test_rule_07_metadata_has_few_known_ascii_keys_within_the_limits():
     bench = LokiBench()
@@ -177,7 +191,7 @@ async def test_rule_08_a_line_beyond_the_limit_goes_in_parts():
     parts = sorted(stored, key=lambda entry: dict(entry.metadata)["part"])
     assert "".join(entry.line for entry in parts).encode() == long.line
     assert [dict(entry.metadata)["part"] for entry in parts] == ["1/3", "2/3", "3/3"]
-    assert bench.value("sidecar_sink_adjusted_records_total", rule="long_line") > 0
+    assert bench.value("sidecar_sink_adjusted_records_total", rule="long_line") == 1
     assert bench.ledger()["sent"] == 1
 
 
@@ -190,6 +204,7 @@ async def test_rule_08_a_shorter_limit_is_learned_from_the_answer():
     requests = len(bench.loki.requests)
     assert bench.ledger() == {"sent": 4, "refused": 0, "dropped": 0, "dead_lettered": 0, "pending": 0}
     assert len(bench.loki.lines()) == 3 + 3
+    assert bench.value("sidecar_sink_adjusted_records_total", rule="long_line") == 1
 
     again = bench.sink.encode(long := [records.record("w" * 2500, time_ns=now())], bench.sink.settle(long))
     await bench.sink.send(again[0])
