@@ -17,7 +17,8 @@ of the rest, 8 bytes, hexadecimal), a space, and a JSON object:
   the first   {"journal": 1, "of": checksum}
   each other  {"sections": {name: …}, "entries": {name: {entry: …}}}: sections take the place of what there was, entries
               that of one entry of a section that is an object
-Reading stops at the first line that is torn or does not match. When the journal is longer than 1 MiB and than four
+Reading stops at the first line that does not match, which is reported, or at a torn last one, which is not: nobody was
+told that it is saved. When the journal is longer than 1 MiB and than four
 times the sections, all of it becomes a new checkpoint.json, and a new journal begins with the next note.
 """
 
@@ -212,18 +213,27 @@ class Checkpoint:
     def _follow(self, sections: dict[str, Any], checksum: str) -> None:
         """Bring sections up to date with the journal, as far as it is whole."""
         try:
-            lines = self._journal.read_bytes().split(b"\n")[:-1]
+            content = self._journal.read_bytes()
         except FileNotFoundError:
             return
         except OSError as error:
             self._telemetry.checkpoint_invalid("unreadable", f"{self._journal}: {_problem(error)}")
             return
-        if not lines or _read_line(lines[0]) != {"journal": _JOURNAL, "of": checksum}:
-            return  # of an earlier checkpoint, or torn while it began
-        for line in lines[1:]:
-            record = _read_line(line)
-            if record is None:
-                return  # nobody was told that it is saved
+        lines = content.split(b"\n")[:-1]  # a last line without its end is torn: nobody was told that it is saved
+        records = [_read_line(line) for line in lines]
+        if records and records[0] not in ({"journal": _JOURNAL, "of": checksum}, None):
+            return  # of an earlier checkpoint
+        if None in records:
+            sound = records.index(None)
+            self._telemetry.checkpoint_invalid(
+                "damaged",
+                f"{self._journal}: line {sound + 1} of {len(records)} does not match its checksum: what was saved from "
+                "there on is unknown, and lines read since then are read and counted again",
+            )
+            with contextlib.suppress(OSError):
+                self._journal.with_name(self._journal.name + ".damaged").write_bytes(content)
+            records = records[:sound]
+        for record in filter(None, records[1:]):
             sections.update(record["sections"])
             for name, values in record["entries"].items():
                 sections.setdefault(name, {}).update(values)

@@ -223,6 +223,26 @@ def test_g09_a_note_that_is_torn_leaves_the_one_before(
     assert told.invalid == {}
 
 
+@pytest.mark.parametrize(("line", "kept"), [(0, 0), (1, 0), (2, 1), (3, 2)], ids=["head", "first", "middle", "last"])
+def test_a_whole_line_that_is_damaged_is_reported_and_kept_aside(
+    saved: checkpoint.Checkpoint, tmp_path: Path, told: Told, line: int, kept: int
+) -> None:
+    for offset in range(4):
+        saved.note({"source": {"offset": offset}}, {})
+    journal = tmp_path / "state" / "checkpoint.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[line] = lines[line][:-4] + bytes([lines[line][-4] ^ 1]) + lines[line][-3:]
+    journal.write_bytes(b"".join(lines))
+
+    loaded = again(tmp_path, told)
+
+    assert loaded is not None
+    assert loaded["source"]["offset"] == kept
+    assert told.invalid == {"damaged": 1}
+    assert told.events == ["checkpoint_invalid"]
+    assert (tmp_path / "state" / "checkpoint.journal.damaged").read_bytes() == b"".join(lines)
+
+
 def test_a_journal_of_another_checkpoint_is_left_alone(
     saved: checkpoint.Checkpoint, tmp_path: Path, told: Told
 ) -> None:
