@@ -27,6 +27,7 @@ from sidecar import (
     checkpoint,
     delivery,
     dispatch,
+    formats,
     health,
     lock,
     merge,
@@ -90,6 +91,7 @@ class App:
         self.telemetry = telemetry or Telemetry(
             log=Log(),
             sinks=outlets.sink_names(config),
+            formats=formats.NAMES,
             version=sidecar.__version__,
             revision=os.environ.get("GIN_SIDECAR_REVISION", ""),
         )

@@ -20,7 +20,7 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from sidecar import app, config, console, normalize, validation
+from sidecar import app, config, console, formats, normalize, validation
 from sidecar.model import Lines
 from sidecar.telemetry import Log, Telemetry
 
@@ -117,7 +117,9 @@ class _Demo:
             "sinks.loki.batch.max_wait=500ms",
         ]
         loaded = config.load(sets=settings, environ={}, cwd=Path.cwd()).config
-        telemetry = Telemetry(log=Log(cast("TextIO", _Quiet(self._say))), sinks=["loki"], version="demo")
+        telemetry = Telemetry(
+            log=Log(cast("TextIO", _Quiet(self._say))), sinks=["loki"], formats=formats.NAMES, version="demo"
+        )
         listening = asyncio.Event()
 
         def heard(host: str, port: int) -> None:

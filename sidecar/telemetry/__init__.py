@@ -34,13 +34,16 @@ class Telemetry:
         log: Log | None = None,
         *,
         sinks: Iterable[str] = (),
+        formats: Iterable[str] = (),
         version: str = "",
         revision: str = "",
     ) -> None:
         self.registry = registry if registry is not None else prometheus.CollectorRegistry()
         self.log = log if log is not None else Log()
         self.recent = Recent()
-        self._metrics = catalogue.Catalogue(self.registry, tuple(sinks), version, revision)
+        self._metrics = catalogue.Catalogue(
+            self.registry, sinks=tuple(sinks), formats=tuple(formats), version=version, revision=revision
+        )
         self._inotify_told: set[str] = set()
 
     # what outlives the process

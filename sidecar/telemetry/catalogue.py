@@ -91,8 +91,16 @@ class Catalogue:
     """The metrics, registered."""
 
     def __init__(
-        self, registry: prometheus.CollectorRegistry, sinks: tuple[str, ...], version: str, revision: str
+        self,
+        registry: prometheus.CollectorRegistry,
+        *,
+        sinks: tuple[str, ...],
+        formats: tuple[str, ...],
+        version: str,
+        revision: str,
     ) -> None:
+        """Take the values of labels that others know: `sinks` as configured, and the names of `formats`."""
+
         def counter(name: str, text: str, **labels: tuple[str, ...]) -> prometheus.Counter:
             made = prometheus.Counter(name, text, tuple(labels), registry=registry)
             _exist_at_zero(made, labels)
@@ -106,7 +114,7 @@ class Catalogue:
         self.lines = counter("sidecar_lines_read", "Physical lines read.")
         self.bytes = counter("sidecar_bytes_read", "Bytes read from the source.")
         self.records = counter("sidecar_records", "Records by outcome of validation.", outcome=OUTCOMES)
-        self.formats = counter("sidecar_format_records", "Records by recognized format.", format=())
+        self.formats = counter("sidecar_format_records", "Records by recognized format.", format=formats)
         self.levels = counter("sidecar_level_records", "Records by level.", level=LEVELS)
         self.joined = counter("sidecar_lines_joined", "Physical lines that became part of another record.")
         self.skipped = counter("sidecar_lines_skipped", "Physical lines without a record.", reason=SKIPPED)

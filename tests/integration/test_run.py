@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
+from sidecar import formats
 from tests.support import fake_loki, lines
 from tests.support.fake_loki import FakeLoki
 from tests.support.running import Sidecar, assert_balanced
@@ -71,6 +72,14 @@ async def test_the_last_line_needs_no_newline():
         assert await sidecar.finish() == 0
 
     assert bytes(sidecar.stdout) == lines.canonical(1)[0] + b"\n"
+
+
+async def test_series_of_closed_label_sets_exist_before_there_is_anything_to_count():
+    async with Sidecar() as sidecar:
+        metrics = await sidecar.metrics()
+
+    seen = {labels["format"]: value for labels, value in metrics.samples["sidecar_format_records_total"]}
+    assert seen == dict.fromkeys(formats.NAMES, 0.0)
 
 
 async def test_no_input_is_no_error():
