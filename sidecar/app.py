@@ -45,6 +45,7 @@ from sidecar import (
 from sidecar.delivery import condition
 from sidecar.errors import SidecarError
 from sidecar.metrics import durations, exposition
+from sidecar.options import show_duration
 from sidecar.sources import command
 from sidecar.telemetry import Log, Telemetry
 
@@ -343,6 +344,11 @@ class App:
         self.source.stop()
 
     async def _give_up(self, flow: asyncio.Task[Exception | None]) -> int:
+        said = f"drain_seconds, {show_duration(self.config.drain_seconds)}, passed before everything was "
+        said += "delivered" if self._pump_ended.is_set() else "read"
+        if isinstance(self.source, command.Command) and self.source.exit_code is None:
+            said += "; the command has not ended and is killed, and what it has not written is lost"
+        self.telemetry.log.error("drain_deadline", said)
         flow.cancel()
         with suppress(asyncio.CancelledError):
             await flow

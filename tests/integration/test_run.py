@@ -301,8 +301,25 @@ async def test_a_drain_deadline_that_passes_is_exit_code_3():
     assert told["oldestUnsentSeconds"] >= 0
     assert (told["spoolBytes"], told["lastRefusal"]) == (0, None)
     assert "never" in page
+    (told,) = sidecar.events("drain_deadline")
+    assert told["message"] == "drain_seconds, 200ms, passed before everything was delivered"
     (left,) = sidecar.events("not_drained")
     assert left["records"] == 2
+
+
+async def test_a_command_that_does_not_end_is_killed_at_the_deadline_and_that_is_said():
+    script = 'trap "" TERM; echo up; while :; do sleep 0.1; done'
+    async with Sidecar(["drain_seconds=500ms"], argv=["sh", "-c", script], stdin=None) as sidecar:
+        await sidecar.until("sidecar_sink_records_total", 1, outcome="sent")
+        sidecar.process.send_signal(signal.SIGTERM)
+
+        assert await sidecar.finish() == 3
+
+    (told,) = sidecar.events("drain_deadline")
+    assert told["level"] == "error"
+    assert told["message"].startswith(
+        "drain_seconds, 500ms, passed before everything was read; the command has not ended"
+    )
 
 
 @pytest.mark.parametrize("policy", ["drop", "spool"])
