@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -193,6 +194,22 @@ def test_demo_does_the_whole_job_and_ends_by_itself():
     assert "said pass" in said
     assert not ANSI.search(done.stdout)
     assert done.stderr == b""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_demo_that_is_ended_early_has_done_its_job(number):
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "sidecar", "demo", "--seconds", "60", "--port", "0"], stdout=subprocess.PIPE, text=True
+    )
+    with demo:
+        said = ""
+        while "for Kubernetes" not in said:
+            said += demo.stdout.readline()
+        demo.send_signal(number)
+        said += demo.stdout.read()
+
+    assert demo.returncode == 0
+    assert "entries in" in said
 
 
 def test_version_and_help():
