@@ -16,7 +16,6 @@ import os
 import signal
 import time
 from contextlib import AsyncExitStack, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ from sidecar import (
     acks,
     books,
     checkpoint,
-    delivery,
+    checks,
     dispatch,
     formats,
     health,
@@ -39,11 +38,9 @@ from sidecar import (
     server,
     sources,
     status_page,
-    trouble,
     validation,
 )
-from sidecar.delivery import condition
-from sidecar.errors import SidecarError
+from sidecar.errors import ConfigError, SidecarError
 from sidecar.metrics import durations, exposition
 from sidecar.options import show_duration
 from sidecar.sources import command
@@ -64,8 +61,19 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 def run(config: Config, *, argv: Sequence[str] = ()) -> int:
-    """Do the job until the input has ended or a signal comes, and return the exit code."""
-    made = App(config, argv=argv)
+    """Do the job until the input has ended or a signal comes, and return the exit code. Raises ConfigError."""
+    log = Log()
+    try:
+        return _run(config, argv, log)
+    except ConfigError:
+        raise
+    except SidecarError as error:  # the port, the state directory, the source: told where the rest is told
+        log.error("failed", str(error))
+        return EXIT_FAILURE
+
+
+def _run(config: Config, argv: Sequence[str], log: Log) -> int:
+    made = App(config, argv=argv, log=log)
     # What is built by now lives as long as the process, and records die when they are acknowledged, without cycles: the
     # collector's rounds over all of it cost 0.9 µs a line, 0.4 with this.
     gc.collect()
@@ -82,6 +90,7 @@ class App:
         config: Config,
         *,
         argv: Sequence[str] = (),
+        log: Log | None = None,
         telemetry: Telemetry | None = None,
         on_listening: Callable[[str, int], None] | None = None,
     ) -> None:
@@ -90,12 +99,13 @@ class App:
         self._on_listening = on_listening
         self._started_at = time.monotonic()
         self.telemetry = telemetry or Telemetry(
-            log=Log(),
+            log=log,
             sinks=outlets.sink_names(config),
             formats=formats.NAMES,
             version=sidecar.__version__,
             revision=os.environ.get("GIN_SIDECAR_REVISION", ""),
         )
+        self._early_signals: list[signal.Signals] = []  # that came before there was a command to pass them on to
         self._stop_asked = asyncio.Event()
         self._pump_ended = asyncio.Event()
         self._schema = validation.load(config.schema)
@@ -130,12 +140,18 @@ class App:
             ),
             again=self._make_normalizer,
         )
-        self.health = self._make_health()
         self._app_probe = (
             health.AppProbe(config.health.app_url, config.health.timeout) if config.health.app_url else None
         )
-        if self._app_probe:
-            self.health.add("application:health", self._app_probe.check, gates_readiness=True)
+        self.health = checks.create(
+            service_name=config.service_name,
+            source=self.source,
+            pumping=self._pumping,
+            deliveries=self.deliveries,
+            recent=self.telemetry.recent,
+            saves=self._checkpoint is not None,
+            app=self._app_probe,
+        )
         self.server = server.create(
             config=config.http,
             health=self.health,
@@ -172,17 +188,6 @@ class App:
         made = normalize.Normalizer(config.normalize, self._schema, service_name=config.service_name)
         return self._books.restore_normalizer(made)
 
-    def _make_health(self) -> health.Health:
-        made = health.Health(version=sidecar.__version__, service_id=self.config.service_name)
-        made.attached = self._attached
-        made.add("pump:alive", self._pumping)
-        made.add("bytes:lost", partial(trouble.losses, self.telemetry.recent))
-        if self._checkpoint is not None:
-            made.add("checkpoint:saves", partial(trouble.checkpoint, self.telemetry.recent))
-        for each in self.deliveries:
-            made.add(f"sink-{each.status().sink}:delivery", partial(_delivering, each), downstream=True)
-        return made
-
     def _say_what_is_unusual(self) -> None:
         log = self.telemetry.log
         if self._schema.unsupported:
@@ -196,17 +201,8 @@ class App:
                 "state_in_memory", "state.dir is not set: positions, counters and queues are lost with the process"
             )
 
-    # health and status
-
-    def _attached(self) -> health.Check:
-        if self.source.attached:
-            return health.Check("pass")
-        return health.Check("warn", "the source cannot be read")
-
-    def _pumping(self) -> health.Check:
-        if self._pump.alive or self._pump_ended.is_set():
-            return health.Check("pass")
-        return health.Check("fail", "reading has stopped")
+    def _pumping(self) -> bool:
+        return self._pump.alive or self._pump_ended.is_set()
 
     def page(self) -> status_page.Page:
         """Return what the status page shows."""
@@ -253,6 +249,9 @@ class App:
         except command.NotStartedError as error:
             self.telemetry.log.error("source_failed", str(error))
             return error.exit_code
+        if isinstance(self.source, command.Command):
+            for number in self._early_signals:
+                self.source.send_signal(number)
         self._books.open(
             source=self.source,
             tracker=self._tracker,
@@ -284,7 +283,7 @@ class App:
         try:
             async with asyncio.TaskGroup() as group:
                 for each in self.deliveries:
-                    group.create_task(each.run(), name=f"deliver:{each.status().sink}")
+                    group.create_task(each.run(), name=f"deliver:{each.name}")
                 try:
                     await self._pump.run()
                 finally:
@@ -357,7 +356,7 @@ class App:
             if left.records:
                 self.telemetry.log.error(
                     "not_drained",
-                    f"{each.status().sink}: {left.records} records not delivered within drain_seconds",
+                    f"{each.name}: {left.records} records not delivered within drain_seconds",
                     records=left.records,
                     bytes=left.bytes,
                     batches=left.batches,
@@ -370,7 +369,10 @@ class App:
 
     def _signalled(self, number: signal.Signals) -> None:
         if isinstance(self.source, command.Command):
-            self.source.send_signal(number)
+            if self.source.attached:
+                self.source.send_signal(number)
+            else:
+                self._early_signals.append(number)
             self.telemetry.log.info("signal_passed_on", f"{number.name} passed on to the command", signal=number.name)
             if number in _STOPPING:
                 self.health.stopping = True
@@ -394,7 +396,3 @@ class App:
                 each.report()
             self.telemetry.log.catch_up()
             await self._books.save()
-
-
-def _delivering(each: delivery.Delivery) -> health.Check:
-    return condition.check(each.status(), time.time())

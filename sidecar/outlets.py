@@ -61,7 +61,7 @@ class Outlets:
         """Say in one line for each sink what was lost, in all."""
         for each in self.deliveries:
             if each.lost:
-                name, total = each.status().sink, each.lost.total()
+                name, total = each.name, each.lost.total()
                 reasons = ", ".join(f"{count} ({why})" for why, count in each.lost.most_common())
                 self._telemetry.log.error(
                     "records_lost", f"{name}: {total} records lost in all: {reasons}", sink=name, records=total

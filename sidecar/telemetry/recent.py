@@ -1,6 +1,6 @@
 """What went wrong a moment ago, for /health: counters tell how much since ever, not whether it still goes on.
 
-Promise: bounded by the reasons there are. Refused: to judge it, which is `trouble`'s.
+Promise: bounded by the reasons there are. Refused: to judge it, which is `checks`'s.
 """
 
 from __future__ import annotations

@@ -274,6 +274,22 @@ async def test_a_sidecar_that_drains_because_its_input_has_ended_is_not_ready_an
     assert ("[-]shutdown failed: shutting down" in answer[1]) == (status == 503)
 
 
+async def test_what_keeps_it_from_starting_is_told_as_everything_else_in_its_log(tmp_path):
+    (tmp_path / "file").touch()
+    async with Sidecar() as first:
+        port = first.address.rpartition(":")[2]
+        for settings, said in (
+            ([f"http.port={port}"], f"cannot listen on 127.0.0.1:{port}: another process"),
+            ([f"state.dir={tmp_path}/file/state"], "state.dir: cannot write to"),
+        ):
+            async with Sidecar(settings) as sidecar:
+                assert await sidecar.finish() == 1
+            (told,) = [row for row in sidecar.log if row["level"] == "error"]
+            assert told["message"].startswith(said)
+            assert {"timestamp", "service_name", "event"} <= told.keys()
+            assert not sidecar.events("not JSON")
+
+
 async def test_a_drain_deadline_that_passes_is_exit_code_3():
     async with FakeLoki() as loki:
         url = loki.url

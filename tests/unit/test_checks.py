@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from sidecar import trouble
+from sidecar import checks
 from sidecar.telemetry import Log, Recent, Telemetry
 
 
@@ -30,8 +30,8 @@ def told(clock):
 
 
 def test_without_losses_all_is_well(told):
-    assert trouble.losses(told.recent).status == "pass"
-    assert trouble.checkpoint(told.recent).status == "pass"
+    assert checks.losses(told.recent).status == "pass"
+    assert checks.checkpoint(told.recent).status == "pass"
 
 
 @pytest.mark.parametrize(
@@ -48,20 +48,20 @@ def test_bytes_of_any_reason_are_a_warning_for_a_minute(told, clock, lose, reaso
     lose(told)
     clock.now += 59
 
-    check = trouble.losses(told.recent)
+    check = checks.losses(told.recent)
     assert (check.status, check.observed_value) == ("warn", 140)
     assert check.output == f"bytes were lost in the last minute: 140 ({reason})"
 
     clock.now += 1
-    assert trouble.losses(told.recent).status == "pass"
+    assert checks.losses(told.recent).status == "pass"
     lose(told)
-    assert trouble.losses(told.recent).observed_value == 70
+    assert checks.losses(told.recent).observed_value == 70
 
 
 def test_a_file_that_became_shorter_without_loss_is_none(told):
     told.file_truncated("/var/log/x", 0)
 
-    assert trouble.losses(told.recent).status == "pass"
+    assert checks.losses(told.recent).status == "pass"
 
 
 def test_a_checkpoint_that_cannot_be_written_is_told_with_reason_and_since_when(told, clock):
@@ -69,10 +69,10 @@ def test_a_checkpoint_that_cannot_be_written_is_told_with_reason_and_since_when(
     clock.now += 3600
     told.checkpoint_failed("Read-only file system")
 
-    check = trouble.checkpoint(told.recent)
+    check = checks.checkpoint(told.recent)
     assert check.status == "warn"
     assert check.output.startswith("not saved since 2026-11-18T11:06:40Z: Read-only file system")
     assert check.details == {"failingSince": "2026-11-18T11:06:40Z"}
 
     told.checkpoint_saved()
-    assert trouble.checkpoint(told.recent).status == "pass"
+    assert checks.checkpoint(told.recent).status == "pass"
