@@ -6,8 +6,11 @@ class TestContract(SinkContract):
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from typing import TYPE_CHECKING
+
+import orjson
 
 from sidecar.model import Outcome
 from tests.support import records
@@ -55,6 +58,17 @@ class SinkContract:
             times = sink.settle(made)
 
             assert [push.body for push in sink.encode(made, times)] == [push.body for push in sink.encode(made, times)]
+
+    async def test_records_that_come_again_get_their_times_again_from_who_knows_what_was_known(self):
+        """The next process, after a crash behind which some records are read a second time."""
+        made = [records.record("tick", time_ns=time.time_ns() // records.SECOND * records.SECOND)] * 6
+
+        async with self.started() as (sink, _):
+            times = sink.settle(made)
+            saved = orjson.loads(orjson.dumps(sink.snapshot(4)))
+        async with self.started() as (sink, _):
+            sink.restore(saved)
+            assert sink.settle(made[4:]) == times[4:]
 
     async def test_nothing_makes_no_push(self):
         async with self.started() as (sink, _):
