@@ -12,11 +12,12 @@ Refused: a default in place of a wrong value, unknown names, showing secrets, op
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sidecar import checkpoint, health, normalize, server, settings, sources, validation
 from sidecar.errors import ConfigError, Problem
+from sidecar.injector import samples
 from sidecar.injector import settings as injector
 from sidecar.loki import streams
 from sidecar.metrics import durations
@@ -26,9 +27,9 @@ from sidecar.settings.layers import Given, Layer, Origin, Variables
 from sidecar.sinks import loki, stdout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+_NOWHERE = Path("/nonexistent")  # where no `.env` file of this machine is found
 _FILE_BYTES = 1 << 20  # nothing that large is a configuration; whoever names a log file hears of it
 _POD_VARIABLES = {
     "name": "POD_NAME",
@@ -142,7 +143,11 @@ def load(
     def flaw(name: str, text: str) -> str:
         return _flaw(tree, name, text)
 
-    for finding in chain(checks.findings(value), _label_findings(value), injector.findings(value, flaw)):
+    found = [*checks.findings(value), *_label_findings(value), *injector.findings(value, flaw)]
+    wrong = invalid.union(*(finding.names for finding in found))
+    if _speaks_of_injection(given) and not _speaks_of_injection(wrong):
+        found += _injected_findings(tree, config.injector)
+    for finding in found:
         if invalid.isdisjoint(finding.names):
             named = finding.names[0]
             problems.append(given[named].problem(finding.text) if named in given else Problem(named, finding.text))
@@ -208,6 +213,29 @@ def _label_findings(value: checks.Values) -> Iterator[checks.Finding]:
     """Return what is wrong with configured labels: what Loki takes, and what the sidecar sets itself."""
     for problem in streams.problems(value("sinks.loki.labels")):
         yield checks.Finding(("sinks.loki.labels",), problem)
+
+
+def _speaks_of_injection(names: Iterable[str]) -> bool:
+    """Say whether one of these options is the injector's. A sidecar has none, and pays nothing for what follows."""
+    return any(name.startswith("injector.") for name in names)
+
+
+def _injected_findings(tree: settings.Tree, section: injector.Config) -> Iterator[checks.Finding]:
+    """Return why sidecars with these settings would end at their start: they load them by this very module.
+
+    What is set holds for every pod, whatever log mode it asks for, so it must be right in each of them.
+    """
+    said = set()
+    for environ in samples.environments(section):
+        try:
+            load(environ=environ, cwd=_NOWHERE)
+        except ConfigError as error:
+            said |= {(problem.origin.partition("=")[0], problem.text) for problem in error.problems}
+    for origin, text in sorted(said):
+        name = tree.variables.get(origin, origin)
+        default = samples.DEFAULTS.get(name, "settings")
+        words = f"{name}: {text}" if default == "settings" else text
+        yield checks.Finding((f"injector.defaults.{default}",), words)
 
 
 def _flaw(tree: settings.Tree, name: str, text: str) -> str:

@@ -51,7 +51,7 @@ def _security(name: str) -> str:
 
 
 def _literal(expression: str) -> str:
-    return f'({expression}).replace("$(", "$$(")'
+    return f'({expression}).replace("$", "$$")'
 
 
 def _label(name: str) -> str:

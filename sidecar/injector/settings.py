@@ -6,9 +6,10 @@ Promise: a setting that would make pods or sidecars fail is refused when it is l
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import sidecar
+from sidecar import settings as options
 from sidecar.injector import grammar, names
 from sidecar.options import Duration, option
 from sidecar.settings.checks import Finding
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 LOG_MODES = ("auto", "cri", "api", "file", "fifo")
 NATIVE = ("auto", "true", "false")
-_OWN = (
+# What the injector decides for every pod. Sections and options.
+OWN: Final = (
     "source.kind",
     "source.path",
     "source.container",
@@ -31,10 +33,16 @@ _OWN = (
     "drain_seconds",
     "health.app_url",
     "metrics.app_url",
+    "sinks.loki.url",
+    "sinks.loki.tenant_id",
+    "sinks.loki.labels",
+    "sinks.loki.spool_max_bytes",
 )
-_LOKI = ("sinks.loki.url", "sinks.loki.tenant_id", "sinks.loki.labels", "sinks.loki.spool_max_bytes")
 _PUSH_PATH = "/loki/api/v1/push"
-_SECRETS = ("sinks.loki.username", "sinks.loki.password", "sinks.loki.bearer_token")
+SECRETS: Final = ("sinks.loki.username", "sinks.loki.password", "sinks.loki.bearer_token")
+# The container sees the files of its image and of our volumes, and none of them is one of these.
+FILES: Final = ("schema.path", "sinks.loki.ca_file", "sinks.loki.cert_file", "sinks.loki.key_file")
+HOSTS: Final = ("0.0.0.0", "::")  # noqa: S104  the kubelet's probes come from outside the pod
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +211,17 @@ def _passed_on(
     for name, text in passed.items():
         if problem := option_flaw(name, text):
             yield flaw(f"{name}: {problem}", "settings")
-        elif name in _LOKI or any(name == own or name.startswith(f"{own}.") for own in _OWN):
+        elif decides(name):
             yield flaw(f"{name}: decided by the injector, see injector.defaults", "settings")
-        elif name in _SECRETS:
+        elif name in SECRETS:
             yield flaw(f"{name}: would stand in every pod, use injector.defaults.loki_secret", "settings")
+        elif name in FILES and text.strip():
+            said = "names a file, and no volume with it is injected: put it into an image of your own and set"
+            yield flaw(f"{name}: {said} {options.variable(name)} there", "settings")
+        elif name == "http.host" and text.strip() not in HOSTS:
+            yield flaw(f'{name}: the kubelet asks from outside the pod: use "0.0.0.0" or "::"', "settings")
+
+
+def decides(name: str) -> bool:
+    """Say whether the injector decides this option of the sidecar for every pod."""
+    return any(name == own or name.startswith(f"{own}.") for own in OWN)

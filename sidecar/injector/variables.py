@@ -39,8 +39,13 @@ class Place:
 
 
 def literal(text: str) -> str:
-    """Escape what the kubelet would take for a reference to another variable."""
-    return text.replace("$(", "$$(")
+    """Escape what the kubelet would take for a reference to another variable, or for half of an escaped one."""
+    return text.replace("$", "$$")
+
+
+def expanded(text: str) -> str:
+    """Return what the kubelet makes of a literal."""
+    return text.replace("$$", "$")
 
 
 def constants(config: Config) -> dict[str, Any]:

@@ -45,9 +45,9 @@ sidecar/injector/variables.py and policy.py compute from the configuration. As J
   | toJson }}
 {{- end }}
 
-{{/* Kubernetes expands $(NAME) in values of variables; a doubled $ stays one. */}}
+{{/* Kubernetes expands $(NAME) in values of variables, and makes one $ of two. */}}
 {{- define "gin-sidecar.literal" -}}
-{{- . | replace "$(" "$$(" }}
+{{- . | replace "$" "$$" }}
 {{- end }}
 
 {{- define "gin-sidecar.pairs" -}}

@@ -8,7 +8,7 @@ import pytest
 
 from sidecar import config
 from sidecar.errors import ConfigError
-from sidecar.injector import settings
+from sidecar.injector import samples, settings
 
 
 def problems(*sets):
@@ -43,6 +43,9 @@ def problems(*sets):
         ("defaults.settings=drain_seconds=5s", "decided by the injector"),
         ("defaults.settings=source.wait_for_quiet=5s", "decided by the injector"),
         ("defaults.settings=sinks.loki.password=x", "loki_secret"),
+        ("defaults.settings=http.host=127.0.0.1", "from outside the pod"),
+        ("defaults.settings=schema.path=/nope.json", "no volume"),
+        ("defaults.settings=sinks.loki.ca_file=/ca.pem", "SIDECAR_SINKS_LOKI_CA_FILE"),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused(setting, says):
@@ -50,6 +53,51 @@ def test_a_setting_that_cannot_work_is_refused(setting, says):
 
     assert says in problem
     assert "injector." in problem
+
+
+@pytest.mark.parametrize(
+    ("passed", "says"),
+    [
+        ("normalize.timezone: Europe/Berln", 'did you mean "Europe/Berlin"'),
+        ("metrics.quantiles: '[2]'", "between 0 and 1"),
+        ("metrics.buckets: '[3,2]'", "must ascend"),
+        ("normalize.redact.patterns: '[\"(\"]'", "not a regular expression"),
+        ("sinks.loki.when_full: block", "fifo"),
+    ],
+    ids=lambda text: text.partition(":")[0],
+)
+def test_what_a_sidecar_would_refuse_at_its_start_is_refused_before_there_is_one(tmp_path, passed, says):
+    """A native sidecar that ends holds back its application for ever: its own loader is asked, in every log mode."""
+    file = tmp_path / "injector.yaml"
+    file.write_text(f"injector:\n  defaults:\n    settings:\n      {passed}\n")
+
+    with pytest.raises(ConfigError) as caught:
+        config.load(file=str(file), environ={}, cwd=tmp_path)
+
+    [problem] = map(str, caught.value.problems)
+    assert problem.startswith(f"{file}: injector.defaults.settings=")
+    assert passed.partition(":")[0] in problem
+    assert says in problem
+
+
+@pytest.mark.parametrize(
+    ("default", "says"),
+    [("environment=a/b", "file name"), ("loki_tenant_id=a b", "one tenant"), ("loki_url=http://:1", "expected a URL")],
+)
+def test_a_default_that_a_sidecar_would_refuse_is_named_as_what_was_set(default, says):
+    [problem] = problems("injector.defaults.loki_url=http://loki", f"injector.defaults.{default}")
+
+    assert problem.startswith(f"--set injector.defaults.{default.partition('=')[0]}")
+    assert says in problem
+
+
+def test_a_dollar_reaches_the_sidecar_as_it_was_set():
+    """The kubelet makes one `$` of two."""
+    pattern = "[$][$]|$$(HOME)$$x"
+
+    [told, *_] = samples.environments(settings.Config(defaults=settings.Defaults(environment=pattern)))
+
+    assert told["SIDECAR_ENVIRONMENT"] == pattern
 
 
 @pytest.mark.parametrize(

@@ -90,9 +90,10 @@ def test_h03_an_ordinary_container_has_the_grace_in_which_the_application_ends(n
 
 
 def test_what_the_kubelet_would_expand_is_escaped():
-    container = injected({"gin-sidecar.io/service-name": "$(PATH) $$(X)"})
+    """The kubelet reads `$$` as `$` wherever it stands, so every one is doubled."""
+    container = injected({"gin-sidecar.io/service-name": "$(PATH) $$(X) $1"})
 
-    assert pods.environment(container)["SIDECAR_SERVICE_NAME"] == "$$(PATH) $$$(X)"
+    assert pods.environment(container)["SIDECAR_SERVICE_NAME"] == "$$(PATH) $$$$(X) $$1"
 
 
 def test_a_secret_is_referred_to_and_never_written():
