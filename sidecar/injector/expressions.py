@@ -66,6 +66,7 @@ def of_pod() -> dict[str, str]:
     security = f'"{names.POD_SECURITY}"'
     foreign = cel.write(list(names.FOREIGN))
     default = f'"{names.DEFAULT_CONTAINER}"'
+    claims = " || ".join(f"has(o.{kind})" for kind in names.CLAIMS)
     kind = "variables.controllers[0].kind"
     owner = "variables.controllers[0].name"
 
@@ -101,8 +102,9 @@ def of_pod() -> dict[str, str]:
         "memberPath": 'variables.native ? "/spec/initContainers/0" '
         ': "/spec/containers/" + string(size(object.spec.containers))',
         "modeWish": _wish("log-mode", "defaultLogMode"),
-        "mode": f'variables.modeWish != "auto" ? variables.modeWish : {security} in {namespace_labels} '
-        f'&& {namespace_labels}[{security}] in {cel.write(list(names.NO_HOST_PATH))} ? "api" : "cri"',
+        "hostPathForbidden": f"{security} in {namespace_labels} "
+        f"&& {namespace_labels}[{security}] in {cel.write(list(names.NO_HOST_PATH))}",
+        "mode": 'variables.modeWish != "auto" ? variables.modeWish : variables.hostPathForbidden ? "api" : "cri"',
         "cri": 'variables.mode == "cri"',
         "api": 'variables.mode == "api"',
         "noToken": "!variables.api",
@@ -116,14 +118,18 @@ def of_pod() -> dict[str, str]:
         "innermost": "variables.inside.filter(m, variables.inside.all(o, size(o.mountPath) <= size(m.mountPath)))",
         "reused": "variables.innermost.size() > 0",
         "ownLogVolume": "variables.shared && !variables.reused",
-        "usable": "!variables.reused || !has(variables.innermost[0].subPathExpr) "
-        '|| variables.innermost[0].subPathExpr == ""',
         "logVolume": f'variables.reused ? variables.innermost[0].name : "{names.LOGS}"',
         "logSubPath": 'variables.reused && has(variables.innermost[0].subPath) ? variables.innermost[0].subPath : ""',
         "logDirectory": 'variables.ownLogVolume ? variables.logPath.substring(0, variables.logPath.lastIndexOf("/")) '
         ': !variables.reused ? "" : variables.innermost[0].mountPath.endsWith("/") '
         "? variables.innermost[0].mountPath.substring(0, size(variables.innermost[0].mountPath) - 1) "
         ": variables.innermost[0].mountPath",
+        "mountsItself": "has(variables.application.volumeMounts) && variables.application.volumeMounts.exists("
+        'm, m.mountPath == variables.logPath || m.mountPath == variables.logPath + "/")',
+        "hides": f'variables.logDirectory.matches("^({grammar.OCCUPIED})$") || has(variables.application.workingDir) '
+        '&& (variables.application.workingDir + "/").startsWith(variables.logDirectory + "/")',
+        "usable": "!variables.shared || !variables.mountsItself && (variables.reused "
+        '? !has(variables.innermost[0].subPathExpr) || variables.innermost[0].subPathExpr == "" : !variables.hides)',
         "sourcePath": f'variables.shared ? "{template.LOG_DIRECTORY}" '
         "+ variables.logPath.substring(size(variables.logDirectory)) "
         f': variables.cri ? "{template.LOG_DIRECTORY}" : ""',
@@ -197,6 +203,11 @@ def of_pod() -> dict[str, str]:
         "&& !variables.every.exists(c, has(c.ports) && c.ports.exists(p, p.containerPort == variables.port)) "
         '&& (variables.native || !has(object.spec.restartPolicy) || object.spec.restartPolicy == "Always")',
         "valid": " && ".join(_rules()),
+        # What has our name must be what we would make; state alone may be a claim.
+        "volumes": cel.write(template.VOLUMES),
+        "volumesFree": "variables.volumes.all(v, !has(object.spec.volumes) || object.spec.volumes.all(o, "
+        f'o.name != v.name || o == v || o.name == "{names.STATE}" && ({claims})))',
         "injects": "!(request.namespace in variables.excludedNamespaces) && variables.selected && variables.valid "
-        "&& variables.fits && variables.container in variables.containerNames && variables.usable",
+        "&& variables.fits && variables.container in variables.containerNames && variables.usable "
+        "&& !(variables.cri && variables.hostPathForbidden) && variables.volumesFree",
     }

@@ -28,6 +28,12 @@ _LABEL = "[a-zA-Z_][a-zA-Z0-9_]*"
 _LABEL_VALUE = "[A-Za-z0-9_./:@+-]+"
 _DIRECTORY = "/[A-Za-z0-9._@%+~-]+"
 
+# Directories that an image is made of: a volume there hides programs, settings, or what the runtime mounts itself.
+OCCUPIED = (
+    "(/(bin|boot|dev|etc|lib|lib32|lib64|libx32|proc|sbin|sys|run/secrets|var/run/secrets)"
+    "|/usr/(local/)?(bin|sbin|lib|lib32|lib64|libexec|share|include|go))(/.*)?"
+    "|/(home|media|mnt|opt|root|run|srv|usr|usr/local|usr/src|var|var/cache|var/lib|var/run)?"
+)
 DNS_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 LOG_PATH = f"({_DIRECTORY})+{_DIRECTORY}"
 # Not blank: Python's idea of white space, which the sidecar asks, spelled out for RE2.
@@ -64,7 +70,7 @@ def millionths(text: str) -> int:
 
 
 def log_path(text: str) -> bool:
-    """Say whether this is the path of a log: absolute, in a directory of its own, without `.` and `..`."""
+    """Say whether this is the path of a log: absolute, in a directory, without `.` and `..`."""
     return matches(LOG_PATH, text) and not {".", ".."} & set(text.split("/"))
 
 

@@ -19,6 +19,7 @@ STATE = "gin-sidecar-state"
 TMP = "gin-sidecar-tmp"
 LOGS = "gin-sidecar-logs"  # where lines come from: the node's log directory, a shared directory, or API credentials
 ROLE = "gin-sidecar-logs"
+CLAIMS = ("persistentVolumeClaim", "ephemeral")  # what a pod may bring for its state
 
 SYSTEM_NAMESPACES = ("kube-system", "kube-public", "kube-node-lease")
 USER = 65532

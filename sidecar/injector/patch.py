@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from sidecar.injector.wishes import Wishes
     from sidecar.injector.workloads import Workload
 
-WARNING_CHARACTERS = 120  # the API server may cut longer ones
-
 INJECTED = "injected"
 REASONS = (
     INJECTED,
@@ -36,7 +34,9 @@ REASONS = (
     "windows",
     "host_network",
     "invalid_annotation",
+    "pod_security",
     "log_volume",
+    "volume_taken",
     "port_taken",
     "needs_native",
     "internal_error",
@@ -62,10 +62,8 @@ class Decision:
 
 def skipped(reason: str, warning: str = "", workload: Workload | None = None) -> Decision:
     """Return the decision not to inject, with a warning for whoever applies the manifest."""
-    text = f"gin-sidecar: not injected: {warning}"
-    if len(text) > WARNING_CHARACTERS:
-        text = text[: WARNING_CHARACTERS - 1] + "…"
-    return Decision(reason, warnings=(text,) if warning else (), workload=workload or workloads.UNKNOWN)
+    warnings = (f"gin-sidecar: not injected: {warning}",) if warning else ()
+    return Decision(reason, warnings=warnings, workload=workload or workloads.UNKNOWN)
 
 
 def plan(
@@ -79,8 +77,9 @@ def plan(
 ) -> Decision:
     """Decide about one pod, or one pod template.
 
-    `auto` is the log mode that `auto` stands for in this namespace. `selected` says what holds without a label on the
-    pod. `workload` is whose pod this is, where the caller knows better than the pod.
+    `auto` is the log mode that `auto` stands for in this namespace: `cri`, or `api` where hostPath is forbidden and the
+    API server would refuse a pod that has it. `selected` says what holds without a label on the pod. `workload` is
+    whose pod this is, where the caller knows better than the pod.
     """
     if flaw := shape.flaw(pod):
         return skipped("malformed_pod", flaw)
@@ -132,19 +131,21 @@ def _inject(pod: dict[str, Any], wished: Wishes, config: Config, auto: str, owne
         text = "a Job would never end beside an ordinary container: it needs a native one"
         return skipped("needs_native", text, owner)
     mode = auto if wished.log_mode == "auto" else wished.log_mode
+    if mode == "cri" and auto != "cri":
+        return skipped("pod_security", "log-mode cri needs hostPath, forbidden in this namespace: use auto", owner)
     index = next(place for place, one in enumerate(spec["containers"]) if one["name"] == follows)
-    where = None
-    if mode in ("file", "fifo"):
-        where = variables.place(spec["containers"][index], wished.log_path)
-        if where is None:
-            text = f"{wished.log_path} is on a volume mounted with subPathExpr"
-            return skipped("log_volume", text, owner)
+    where = variables.place(spec["containers"][index], wished.log_path) if mode in ("file", "fifo") else None
+    if isinstance(where, str):
+        return skipped("log_volume", where, owner)
     values = variables.constants(config) | variables.of_pod(
         pod, wished, config, mode=mode, follows=follows, where=where, native=native
     )
     values = variables.with_workload(values, owner.name)
+    wanted = template.fill(template.VOLUMES, values)
+    if name := _taken(spec, wanted):
+        return skipped("volume_taken", f"volume {name} is not what the sidecar needs: give yours another name", owner)
     added = variables.annotations_to_add(pod, config, values, mode)
-    operations = [*_annotate(pod, added), *_volumes(spec, values)]
+    operations = [*_annotate(pod, added), *_volumes(spec, wanted)]
     if where is not None and where.own:
         operations += _append(
             spec["containers"][index], f"/spec/containers/{index}", "volumeMounts", template.MOUNT, values
@@ -172,11 +173,26 @@ def _annotate(pod: dict[str, Any], added: dict[str, str]) -> list[dict[str, Any]
     return operations + [_add(f"/metadata/annotations/{escaped(name)}", text) for name, text in added.items()]
 
 
-def _volumes(spec: dict[str, Any], values: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what adds our volumes; one that the pod has under our name is meant for us and stays."""
+def _taken(spec: dict[str, Any], wanted: list[dict[str, Any]]) -> str:
+    """Return the name of a volume of the pod that has our name and is something else; "" where there is none.
+
+    What is mounted must be what we would have made: under our name may stand the node's root, another's secret, or
+    the logs of the node, which the application would get to write. State alone may be a claim that outlives the pod.
+    """
+    ours = {volume["name"]: volume for volume in wanted}
+    for volume in spec.get("volumes") or ():
+        name: str = volume["name"]
+        if name not in ours or volume == ours[name]:
+            continue
+        if name != names.STATE or not any(volume.get(kind) for kind in names.CLAIMS):
+            return name
+    return ""
+
+
+def _volumes(spec: dict[str, Any], wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what adds those of our volumes that the pod does not have yet."""
     present = {volume["name"] for volume in spec.get("volumes") or ()}
     operations = [_add("/spec/volumes", [])] if spec.get("volumes") is None else []
-    wanted = template.fill(template.VOLUMES, values)
     return operations + [_add("/spec/volumes/-", volume) for volume in wanted if volume["name"] not in present]
 
 

@@ -136,7 +136,7 @@ def mutation() -> str:
         ),
         _if("variables.addIstioPorts", _add(_annotation(variables.ISTIO_PORTS), "variables.istioPorts")),
         _if("!has(object.spec.volumes)", _add('"/spec/volumes"', "[]")),
-        f"({cel.write(template.VOLUMES)}).filter(v, !variables.volumeNames.exists(n, n == v.name)).map(v, {volume})",
+        f"variables.volumes.filter(v, !variables.volumeNames.exists(n, n == v.name)).map(v, {volume})",
         _if(
             "variables.ownLogVolume && !has(variables.application.volumeMounts)",
             _add('variables.applicationPath + "/volumeMounts"', "[]"),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sidecar.injector.patch import Decision
     from sidecar.injector.settings import Config
 
+WARNING_CHARACTERS = 120  # the API server may cut longer ones
 _NAME_CHARACTERS = 256  # of what the audit line repeats
 
 
@@ -85,7 +86,7 @@ def answer(review: Review, decision: Decision) -> Answer:
     if operations:
         response |= {"patchType": "JSONPatch", "patch": base64.b64encode(operations).decode("ascii")}
     if decision.warnings:
-        response["warnings"] = list(decision.warnings)
+        response["warnings"] = [_short(warning) for warning in decision.warnings]
     said = {"decision": "injected" if decision.injected else "skipped", "reason": decision.reason}
     if decision.mode:
         said["mode"] = decision.mode
@@ -123,6 +124,10 @@ def audit(review: Review, decision: Decision, given: Answer, config: Config, sec
 def text(value: object) -> str:
     """Return a name as far as it is one."""
     return value[:_NAME_CHARACTERS] if isinstance(value, str) else ""
+
+
+def _short(warning: str) -> str:
+    return warning if len(warning) <= WARNING_CHARACTERS else f"{warning[: WARNING_CHARACTERS - 1]}…"
 
 
 def _mapping(value: object) -> dict[str, Any]:

@@ -42,6 +42,7 @@ def environments(config: Config) -> Iterator[dict[str, str]]:
     constants = variables.constants(config)
     for mode in variables.KINDS:
         where = variables.place(application, _LOG_PATH) if mode in ("file", "fifo") else None
+        assert not isinstance(where, str)
         values = constants | variables.of_pod(
             pod, wished, config, mode=mode, follows="app", where=where, native=wished.native != "false"
         )

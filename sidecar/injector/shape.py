@@ -71,6 +71,8 @@ def _container(container: Any) -> str:  # noqa: ANN401  whatever JSON holds
     for name in ("securityContext", "resources"):
         if not isinstance(container.get(name), dict | None):
             return f"{name} is not an object"
+    if not isinstance(container.get("workingDir"), str | None):
+        return "workingDir is not text"
     if not isinstance((container.get("resources") or {}).get("limits"), dict | None):
         return "resources.limits is not an object"
     for mount in container.get("volumeMounts") or ():

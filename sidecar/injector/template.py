@@ -172,6 +172,7 @@ VOLUMES: Final = [
         {
             "name": names.LOGS,
             "projected": {
+                "defaultMode": 420,  # what the API server fills in: a volume that is ours is known by being equal
                 "sources": [
                     {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
                     {
@@ -190,7 +191,7 @@ VOLUMES: Final = [
                             ]
                         }
                     },
-                ]
+                ],
             },
         },
     ),

@@ -88,17 +88,24 @@ def container(pod: Mapping[str, Any], wished: str) -> str | None:
     return next((name for name in present if name not in names.FOREIGN), present[0])
 
 
-def place(application: Mapping[str, Any], path: str) -> Place | None:
-    """Return the volume that holds the log: the one already mounted there, else ours. None: not to be shared.
+def place(application: Mapping[str, Any], path: str) -> Place | str:
+    """Return where a path of the application's container is; the innermost mount counts. A text: why it cannot be had.
 
-    A mount within a mount would hide the file from the sidecar; so the innermost one counts.
+    Where no volume is mounted one of ours is, over the directory: not where that would hide what the application needs.
     """
-    inside = [m for m in application.get("volumeMounts") or () if path.startswith(m["mountPath"].rstrip("/") + "/")]
+    mounts = application.get("volumeMounts") or ()
+    if any(mount["mountPath"].removesuffix("/") == path for mount in mounts):
+        return f"the application mounts {path} itself: mount its directory"
+    inside = [mount for mount in mounts if path.startswith(mount["mountPath"].rstrip("/") + "/")]
     if not inside:
-        return Place(names.LOGS, "", path.rpartition("/")[0], own=True)
+        directory = path.rpartition("/")[0]
+        working = f"{application.get('workingDir') or ''}/"
+        if grammar.matches(grammar.OCCUPIED, directory) or working.startswith(f"{directory}/"):
+            return f"a volume at {directory} would hide what is there: log to a directory of its own"
+        return Place(names.LOGS, "", directory, own=True)
     mount = max(inside, key=lambda one: len(one["mountPath"].rstrip("/")))
     if mount.get("subPathExpr"):  # made of the application's variables, which the sidecar does not have
-        return None
+        return f"{path} is on a volume mounted with subPathExpr"
     return Place(mount["name"], mount.get("subPath") or "", mount["mountPath"].rstrip("/"), own=False)
 
 

@@ -53,7 +53,7 @@ def test_r02_others_may_reorder_and_add_containers_between_two_calls(case):
 def test_r03_what_the_pod_had_is_still_there(case):
     after = pods.apply(case.pod, case.plan().patch)
 
-    removed = _without_ours(after)
+    removed = _without_ours(after, case.pod)
     before = copy.deepcopy(case.pod)
     for key in ("volumes", "initContainers"):
         before["spec"].setdefault(key, [])
@@ -72,7 +72,7 @@ def test_r03_what_the_pod_had_is_still_there(case):
     assert removed == before
 
 
-def _without_ours(pod):
+def _without_ours(pod, before):
     pod = copy.deepcopy(pod)
     spec = pod["spec"]
     for key in ("containers", "initContainers"):
@@ -82,12 +82,8 @@ def _without_ours(pod):
             if kept or not container.get("volumeMounts"):
                 continue
             del container["volumeMounts"]
-    ours = {names.TMP, names.LOGS}
-    spec["volumes"] = [
-        one
-        for one in spec["volumes"]
-        if one["name"] not in ours and (one["name"] != names.STATE or "emptyDir" not in one)
-    ]
+    own = {names.STATE, names.TMP, names.LOGS} - {one["name"] for one in before["spec"].get("volumes", ())}
+    spec["volumes"] = [one for one in spec["volumes"] if one["name"] not in own]
     for container in spec["containers"]:
         if "volumeMounts" in container:
             container["volumeMounts"] = [one for one in container["volumeMounts"] if one["name"] != names.LOGS]

@@ -289,6 +289,7 @@ Both take the variables of one pod (gin-sidecar.variables), as JSON.
 -
   name: "gin-sidecar-logs"
   projected:
+    defaultMode: 420
     sources:
       -
         serviceAccountToken:

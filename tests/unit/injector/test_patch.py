@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import pytest
 
-from sidecar.injector import names, patch, workloads
+from sidecar.injector import names, patch, review, workloads
 from sidecar.injector.settings import Config, Defaults
+from tests.support import pods
 
 REFUSED = {
     "host_network": {"hostNetwork": True},
@@ -17,14 +19,14 @@ REFUSED = {
 }
 
 
-def plan(label, *, selected=False, namespace="shop", spec=None, annotations=None, config=None):
+def plan(label, *, selected=False, namespace="shop", spec=None, annotations=None, config=None, auto="cri"):
     metadata = {
         "name": "shop",
         "labels": {} if label is None else {names.INJECT: label},
         "annotations": annotations or {},
     }
     pod = {"metadata": metadata, "spec": {"containers": [{"name": "app", "image": "x"}], **(spec or {})}}
-    return patch.plan(pod, config or Config(), namespace=namespace, auto="cri", selected=selected)
+    return patch.plan(pod, config or Config(), namespace=namespace, auto=auto, selected=selected)
 
 
 @pytest.mark.parametrize(
@@ -63,9 +65,12 @@ def test_r05_the_truth_table(label, selected, special):
 def test_r05_every_warning_fits_whatever_it_names():
     container = {"name": "a" * 300, "ports": [{"containerPort": 9180}]}
 
-    [warning] = plan("true", spec={"containers": [container]}).warnings
+    decision = plan("true", spec={"containers": [container]})
 
-    assert len(warning) == patch.WARNING_CHARACTERS
+    asked = review.parse(json.dumps(pods.review({})).encode())
+    [warning] = json.loads(review.answer(asked, decision).body)["response"]["warnings"]
+    assert len(warning) == review.WARNING_CHARACTERS
+    assert "a" * 300 in decision.warnings[0], "the offline command has room for all of it"
 
 
 def test_r12_a_job_needs_a_native_sidecar_whoever_wishes_otherwise():
@@ -120,3 +125,91 @@ def test_who_calls_knows_the_workload_better():
 
     assert decision.workload == owner
     assert {"name": "SIDECAR_SERVICE_NAME", "value": "shop"} in decision.patch[-1]["value"]["env"]
+
+
+@pytest.mark.parametrize("by", ["annotation", "default"])
+def test_where_hostpath_is_forbidden_a_wish_for_it_gets_a_warning_and_not_a_pod_that_is_refused(by):
+    wish = {"gin-sidecar.io/log-mode": "cri"} if by == "annotation" else {}
+    config = Config(defaults=Defaults(log_mode="cri" if by == "default" else "auto"))
+
+    decision = plan("true", annotations=wish, config=config, auto="api")
+
+    assert (decision.reason, decision.patch) == ("pod_security", [])
+    assert "use auto" in decision.warnings[0]
+    assert plan("true", annotations=wish, config=config, auto="cri").mode == "cri"
+
+
+FILE = {"gin-sidecar.io/log-mode": "file"}
+LOG = "gin-sidecar.io/log-path"
+
+
+@pytest.mark.parametrize(
+    "volume",
+    [
+        {"name": names.LOGS, "hostPath": {"path": "/var/log/pods", "type": "Directory"}},
+        {"name": names.LOGS, "emptyDir": {}},
+        {"name": names.TMP, "hostPath": {"path": "/"}},
+        {"name": names.STATE, "secret": {"secretName": "other"}},
+        {"name": names.STATE, "emptyDir": {"sizeLimit": "1Mi"}},
+    ],
+    ids=lambda volume: "-".join([volume["name"], *list(volume)[1:]]),
+)
+def test_r14_a_volume_with_our_name_that_is_not_ours_is_mounted_nowhere(volume):
+    """Rule R14: the node's logs are never writable, and never the application's."""
+    decision = plan("true", annotations={**FILE, LOG: "/var/log/shop/shop.log"}, spec={"volumes": [volume]})
+
+    assert (decision.reason, decision.patch) == ("volume_taken", [])
+    assert volume["name"] in decision.warnings[0]
+
+
+def test_a_volume_that_is_what_would_be_made_is_used_and_state_may_be_a_claim():
+    claim = {"name": names.STATE, "persistentVolumeClaim": {"claimName": "shop"}}
+    tmp = {"name": names.TMP, "emptyDir": {"sizeLimit": "16Mi"}}
+
+    decision = plan("true", spec={"volumes": [claim, tmp]})
+
+    made = [one["value"]["name"] for one in decision.patch if one["path"] == "/spec/volumes/-"]
+    assert made == [names.LOGS]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/shop.log",
+        "/etc/ssl/certs/shop.log",
+        "/usr/bin/shop.log",
+        "/usr/local/bin/shop.log",
+        "/proc/shop.log",
+        "/proc/self/fd/1",
+        "/dev/stdout",
+        "/sys/shop.log",
+        "/var/run/secrets/kubernetes.io/serviceaccount/shop.log",
+        "/var/shop.log",
+        "/opt/shop.log",
+        "/app/shop.log",
+        "/srv/shop/logs/shop.log",
+    ],
+)
+def test_a_directory_that_the_application_needs_is_not_hidden_by_a_volume(path):
+    spec = {"containers": [{"name": "app", "workingDir": "/srv/shop/logs/a" if path.startswith("/srv") else "/app"}]}
+
+    decision = plan("true", annotations={**FILE, LOG: path}, spec=spec)
+
+    assert (decision.reason, decision.patch) == ("log_volume", [])
+    assert path.rpartition("/")[0] in decision.warnings[0]
+
+
+@pytest.mark.parametrize("path", ["/var/log/shop.log", "/logs/shop.log", "/usr/src/app/logs/x.log", "/opt/shop/l.log"])
+def test_a_directory_of_logs_may_be_anywhere_else(path):
+    assert plan("true", annotations={**FILE, LOG: path}).injected
+
+
+def test_a_log_that_is_a_mount_of_its_own_cannot_be_shared():
+    """A mount of our directory would lie below it, and the sidecar would follow another file."""
+    mount = {"name": "v", "mountPath": "/var/log/shop/shop.log", "subPath": "shop.log"}
+    spec = {"containers": [{"name": "app", "volumeMounts": [mount]}], "volumes": [{"name": "v", "emptyDir": {}}]}
+
+    decision = plan("true", annotations={**FILE, LOG: "/var/log/shop/shop.log"}, spec=spec)
+
+    assert decision.reason == "log_volume"
+    assert "mount its directory" in decision.warnings[0]

@@ -28,6 +28,7 @@ def problems(*sets):
         ("defaults.log_mode=stdout", "auto"),
         ("defaults.log_path=shop.log", "absolute path"),
         ("defaults.log_path=/var/../x", "absolute path"),
+        ("defaults.log_path=/etc/shop.log", "would hide"),
         ("defaults.cpu_request=lots", "expected an amount"),
         ("defaults.memory_limit=1Mi", "at least injector.defaults.memory_request"),
         ("defaults.state_size=1k", "at least 1Mi"),
