@@ -24,8 +24,8 @@ _IPV6 = "|".join(
         f":((:{_H}){{1,7}}|:)",
     ]
 )
-_LABEL = "[a-zA-Z_][a-zA-Z0-9_]*"
-_LABEL_VALUE = "[A-Za-z0-9_./:@+-]+"
+LABEL = "[a-zA-Z_][a-zA-Z0-9_]*"
+LABEL_VALUE = "[A-Za-z0-9_./:@+-]+"
 _DIRECTORY = "/[A-Za-z0-9._@%+~-]+"
 
 # Directories that an image is made of: a volume there hides programs, settings, or what the runtime mounts itself.
@@ -40,7 +40,7 @@ LOG_PATH = f"({_DIRECTORY})+{_DIRECTORY}"
 _BLANK = r"\x00-\x20\x7f-\xa0" + "\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 SERVICE_NAME = rf"[^{_BLANK}]([^\x00-\x1f\x7f]{{0,126}}[^{_BLANK}])?"
 QUANTITY = r"[0-9]{1,12}(\.[0-9]{1,3})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?"
-LOKI_LABELS = f"({_LABEL}={_LABEL_VALUE}(,{_LABEL}={_LABEL_VALUE})*)?"
+LOKI_LABELS = f"({LABEL}={LABEL_VALUE}(,{LABEL}={LABEL_VALUE})*)?"
 LOKI_LABELS_COUNT = streams.ROOM
 LOKI_LABEL_SIZE = 1024  # of name and value together: Loki takes names as long
 RESERVED_LABELS = streams.RESERVED
@@ -69,18 +69,29 @@ def millionths(text: str) -> int:
     return int(whole + decimals.ljust(3, "0")) * scale // 1000
 
 
-def log_path(text: str) -> bool:
-    """Say whether this is the path of a log: absolute, in a directory, without `.` and `..`."""
-    return matches(LOG_PATH, text) and not {".", ".."} & set(text.split("/"))
+def log_path_flaw(text: str) -> str:
+    """Return why this is not the path of a log: absolute, in a directory, without `.` and `..`."""
+    fits = matches(LOG_PATH, text) and not {".", ".."} & set(text.split("/"))
+    return "" if fits else "expected the absolute path of a file in a directory of its own"
 
 
-def loki_labels(text: str) -> bool:
-    """Say whether these are labels `a=b,c=d` that the sidecar takes: few and short, each once, none reserved."""
+def loki_labels_flaw(text: str) -> str:
+    """Return why these are no labels `a=b,c=d` that the sidecar takes: few and short, each once, none reserved."""
     pairs = text.split(",") if text else []
-    names = {pair.partition("=")[0] for pair in pairs}
-    return (
-        matches(LOKI_LABELS, text)
-        and len(names) == len(pairs) <= LOKI_LABELS_COUNT
-        and all(len(pair) <= LOKI_LABEL_SIZE and not pair.startswith("__") for pair in pairs)
-        and names.isdisjoint(RESERVED_LABELS)
-    )
+    if len(pairs) > LOKI_LABELS_COUNT:
+        return f"{len(pairs)} labels; expected {LOKI_LABELS_COUNT} at most"
+    seen = set()
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        if not matches(LABEL, name) or name.startswith("__"):
+            return f'"{name}" is no label name; expected labels such as a=b,c=d'
+        if name in RESERVED_LABELS:
+            return f'"{name}" is set by the sidecar itself; use another name'
+        if name in seen:
+            return f'"{name}" stands here twice'
+        if not matches(LABEL_VALUE, value):
+            return f'the value of "{name}" may have letters, digits and _./:@+-'
+        if len(pair) > LOKI_LABEL_SIZE:
+            return f'"{name}" is too long; expected {LOKI_LABEL_SIZE} characters at most'
+        seen.add(name)
+    return ""

@@ -193,13 +193,13 @@ def _defaults(
     if "?" in value("loki_url") or "#" in value("loki_url") or value("loki_url").endswith(_PUSH_PATH):
         yield flaw(f"expected the base URL: {_PUSH_PATH} is added", "loki_url")
     if path := value("log_path"):
-        if not grammar.log_path(path):
-            yield flaw("expected an absolute path of a file within a directory of its own", "log_path")
+        if text := grammar.log_path_flaw(path):
+            yield flaw(text, "log_path")
         elif grammar.matches(grammar.OCCUPIED, directory := path.rpartition("/")[0]):
             text = f"a volume at {directory} would hide what is there: expected a directory of its own"
             yield flaw(text, "log_path")
-    if not grammar.loki_labels(labels(value("loki_labels"))):
-        yield flaw("expected names of letters, digits and _, and values of letters, digits and _./:@+-", "loki_labels")
+    if text := grammar.loki_labels_flaw(labels(value("loki_labels"))):
+        yield flaw(text, "loki_labels")
     if value("loki_secret") and not grammar.matches(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", value("loki_secret")):
         yield flaw("expected the name of a Secret", "loki_secret")
     if value("readiness_probe") and not value("app_health_url"):

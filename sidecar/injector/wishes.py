@@ -85,7 +85,10 @@ def read(annotations: Mapping[str, str], defaults: Defaults) -> Wishes | Flaw:
             return Flaw(name, text)
     given = {key: annotations[name] for key, name in KEYS.items() if name in annotations}
     for key, text in given.items():
-        if not RULES[key].admits(text) or not _FURTHER.get(key, bool)(text):
+        if key in _FLAWS:
+            if flaw := _FLAWS[key](text):
+                return Flaw(KEYS[key], flaw)
+        elif not RULES[key].admits(text):
             return Flaw(KEYS[key], f"expected {RULES[key].expected}")
 
     mode = given.get("log-mode", defaults.log_mode)
@@ -113,5 +116,5 @@ def read(annotations: Mapping[str, str], defaults: Defaults) -> Wishes | Flaw:
     )
 
 
-# What a pattern cannot say. `bool` is for texts that have nothing further to be: they match, so they are not empty.
-_FURTHER: Final = {"log-path": grammar.log_path, "loki-labels": grammar.loki_labels}
+# Where a pattern cannot say all, or people need to know which part of the text is meant.
+_FLAWS: Final = {"log-path": grammar.log_path_flaw, "loki-labels": grammar.loki_labels_flaw}

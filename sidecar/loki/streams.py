@@ -24,9 +24,10 @@ _MAX_VALUE_BYTES = 2048
 _REDUCED_VALUE_BYTES = 128
 
 _NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
-RESERVED = ("service_name", "schema_valid", "replay", "overflow")  # they tell streams apart: nobody else may set them
-_OWN_LABELS = (*RESERVED, "namespace", "pod", "container", "environment")  # of the rest a user may know better
-ROOM = MAX_LABELS + 1 - len(_OWN_LABELS)  # for configured ones
+_BY_RECORD = ("service_name", "schema_valid", "replay", "overflow")  # they tell the streams of one process apart
+IDENTITY = ("namespace", "pod", "container", "environment")  # said by the pod's variables, which nobody else may say
+RESERVED = (*_BY_RECORD, *IDENTITY)  # a configured one could pass a service's records off as another's
+ROOM = MAX_LABELS + 1 - len(RESERVED)  # for configured ones
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -49,7 +50,7 @@ class Streams:
         self._common = {
             name: cut(_scalar(value), _MAX_VALUE_BYTES)
             for name, value in labels.items()
-            if value and name not in RESERVED
+            if value and name not in _BY_RECORD
         }
         self._cut = any(self._common[name] != _scalar(labels[name]) for name in self._common)
         self._max_services = max_services
@@ -104,12 +105,18 @@ def problems(labels: Mapping[str, str]) -> list[str]:
         if not _NAME.fullmatch(name) or len(name) > _MAX_NAME_BYTES:
             found.append(f'"{name}" is not a label name: expected letters, digits and "_", no digit and no "__" first')
         elif name in RESERVED:
-            found.append(f'"{name}": the sidecar sets this label itself')
+            found.append(f'"{name}": the sidecar sets this label itself{_said_by(name)}; use another name')
         elif not value:
             found.append(f'"{name}": an empty value is no label')
-    if (count := len(labels.keys() - set(_OWN_LABELS))) > ROOM:
+    if (count := len(labels.keys() - set(RESERVED))) > ROOM:
         found.append(f"{count} labels: Loki takes {ROOM} beside the sidecar's own")
     return found
+
+
+def _said_by(name: str) -> str:
+    variables = {"namespace": "POD_NAMESPACE", "pod": "POD_NAME", "container": "CONTAINER_NAME"}
+    source = variables.get(name) or {"environment": "environment", "service_name": "service_name"}.get(name)
+    return f", from {source}" if source else ""
 
 
 def cut(text: str, max_bytes: int) -> str:

@@ -98,7 +98,7 @@ class Loki:
         self._skew_ns = 0
         self._futile = 0  # single records refused in a row without any push stored
         self._encoder = encoder.Encoder(
-            {**(identity or {}), **config.labels},
+            {**config.labels, **(identity or {})},
             sink=self.name,
             telemetry=telemetry,
             now_ns=self._server_now_ns,

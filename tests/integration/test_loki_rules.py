@@ -954,7 +954,7 @@ def test_check_refuses_block_where_it_would_stop_the_application(source):
 
 def test_check_has_nothing_against_a_good_sink():
     assert checked() == []
-    assert checked("url=https://x:1/y", "username=u", "password=p", "tenant_id=a-b", "labels=namespace=mine") == []
+    assert checked("url=https://x:1/y", "username=u", "password=p", "tenant_id=a-b", "labels=team=mine") == []
     assert checked("cert_file=c", "key_file=k", "bearer_token=t", "when_full=drop", source="fifo") == []
 
 

@@ -82,6 +82,10 @@ def test_the_key_is_a_selector():
         ({"a": ""}, "empty"),
         ({"service_name": "x"}, "itself"),
         ({"schema_valid": "x"}, "itself"),
+        ({"namespace": "payments"}, "itself, from POD_NAMESPACE"),
+        ({"pod": "x"}, "POD_NAME"),
+        ({"container": "x"}, "CONTAINER_NAME"),
+        ({"environment": "x"}, "from environment"),
         ({f"l{n}": "x" for n in range(9)}, "9 labels"),
     ],
 )
@@ -92,10 +96,11 @@ def test_labels_that_loki_would_refuse_are_told_at_the_start(labels, words):
 
 
 def test_what_tells_streams_apart_cannot_be_overridden():
-    stream = streams.Streams({"team": "a", **dict.fromkeys(streams.RESERVED, "x")}).of("orders", valid=True)
+    taken = ("service_name", "schema_valid", "replay", "overflow")
+    stream = streams.Streams({"team": "a", **dict.fromkeys(taken, "x")}).of("orders", valid=True)
 
     assert stream.labels == {"service_name": "orders", "team": "a", "schema_valid": "true"}
 
 
 def test_good_labels_are_no_problem():
-    assert streams.problems({"team": "a", "_x": "b", "Region": "é", "namespace": "mine"}) == []
+    assert streams.problems({"team": "a", "_x": "b", "Region": "é"}) == []
