@@ -39,7 +39,7 @@ LOG_PATH = f"({_DIRECTORY})+{_DIRECTORY}"
 # Not blank: Python's idea of white space, which the sidecar asks, spelled out for RE2.
 _BLANK = r"\x00-\x20\x7f-\xa0" + "\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 SERVICE_NAME = rf"[^{_BLANK}]([^\x00-\x1f\x7f]{{0,126}}[^{_BLANK}])?"
-QUANTITY = r"[0-9]{1,12}(\.[0-9]{1,3})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?"
+CPU = r"[1-9][0-9]{0,5}m|[1-9][0-9]{0,2}(\.[0-9]{1,3})?|0\.([1-9][0-9]{0,2}|0[1-9][0-9]?|00[1-9])"
 LOKI_LABELS = f"({LABEL}={LABEL_VALUE}(,{LABEL}={LABEL_VALUE})*)?"
 LOKI_LABELS_COUNT = streams.ROOM
 LOKI_LABEL_SIZE = 1024  # of name and value together: Loki takes names as long
@@ -47,13 +47,38 @@ RESERVED_LABELS = streams.RESERVED
 URL = rf"https?://([A-Za-z0-9._-]+|\[({_IPV6})\])(:{_PORT})?(/[!-~]*)?"
 VERSION = r"v?1\.[0-9]{1,3}(\.[0-9]{1,3})?([-+][0-9A-Za-z.+-]*)?"
 
-# In millionths: a quantity has at most three decimals, and the smallest unit is a thousandth.
-_UNITS = {
-    "": 10**6,
-    "m": 10**3,
-    **{unit: 10**6 * 1000**power for power, unit in enumerate(("k", "M", "G", "T"), start=1)},
-    **{f"{unit}i": 10**6 * 1024**power for power, unit in enumerate(("K", "M", "G", "T"), start=1)},
+_UNITS: dict[str, int] = {
+    "": 1,
+    **{unit: 1000**power for power, unit in enumerate(("k", "M", "G", "T"), start=1)},
+    **{f"{unit}i": 1024**power for power, unit in enumerate(("K", "M", "G", "T"), start=1)},
 }
+
+
+def _at_least(number: int, digits: int) -> str:
+    """Return the pattern of a whole number that is no less, of at most so many digits."""
+    text = str(number)
+    parts = [text]
+    for place, digit in enumerate(text):
+        if digit != "9":
+            rest = len(text) - place - 1
+            parts.append(f"{text[:place]}[{int(digit) + 1}-9]" + (f"[0-9]{{{rest}}}" if rest else ""))
+    if digits > len(text):
+        parts.append(f"[1-9][0-9]{{{len(text)},{digits - 1}}}")
+    return f"({'|'.join(parts)})"
+
+
+def memory(least: int) -> str:
+    """Return the pattern of an amount of memory or storage of at least so many bytes, a power of two from 1 MiB on."""
+    by_unit: dict[str, list[str]] = {}
+    for unit, scale in _UNITS.items():
+        by_unit.setdefault(_at_least(-(-least // scale), 16 if not unit else 10), []).append(unit)
+    parts = [rf"{number}(\.[0-9]{{1,3}})?({'|'.join(units)})" for number, units in by_unit.items()]
+    return "|".join([*parts, r"0\.[1-9][0-9]{0,2}(G|T|Gi|Ti)"])  # a tenth of the large units is enough for anybody
+
+
+MEMORY_REQUEST = 16 << 20
+MEMORY_LIMIT = 64 << 20  # less would be exceeded at once, again and again: what runs takes some 40 MiB
+STORAGE = 1 << 20
 
 
 def matches(pattern: str, text: str) -> bool:
@@ -61,12 +86,11 @@ def matches(pattern: str, text: str) -> bool:
     return re.fullmatch(pattern, text) is not None
 
 
-def millionths(text: str) -> int:
-    """Return the number that a quantity such as "64Mi" or "25m" stands for, times a million. It must match QUANTITY."""
-    number = text.rstrip("mkMGTKi")
+def amount(text: str) -> int:
+    """Return the bytes that an amount such as "64Mi" stands for. It must match `memory`."""
+    number = text.rstrip("kMGTKi")
     whole, _, decimals = number.partition(".")
-    scale: int = _UNITS[text[len(number) :]]
-    return int(whole + decimals.ljust(3, "0")) * scale // 1000
+    return int(whole + decimals.ljust(3, "0")) * _UNITS[text[len(number) :]] // 1000
 
 
 def log_path_flaw(text: str) -> str:

@@ -45,6 +45,21 @@ FILES: Final = ("schema.path", "sinks.loki.ca_file", "sinks.loki.cert_file", "si
 HOSTS: Final = ("0.0.0.0", "::")  # noqa: S104  the kubelet's probes come from outside the pod
 
 
+def _memory(example: str, least: int) -> tuple[str, str]:
+    return f'an amount such as "{example}", at least {least >> 20}Mi', grammar.memory(least)
+
+
+# What each amount may be: in words, and as a pattern.
+AMOUNTS: Final = {
+    "cpu_request": ('an amount of CPU such as "25m" or "0.5"', grammar.CPU),
+    "memory_request": _memory("64Mi", grammar.MEMORY_REQUEST),
+    "memory_limit": _memory("128Mi", grammar.MEMORY_LIMIT),
+    "ephemeral_request": _memory("64Mi", grammar.STORAGE),
+    "ephemeral_limit": _memory("512Mi", grammar.STORAGE),
+    "state_size": _memory("256Mi", grammar.STORAGE),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
     """The section `injector.defaults`: what a workload gets unless its annotations say otherwise."""
@@ -177,16 +192,12 @@ def _defaults(
     def flaw(text: str, *options: str) -> Finding:
         return finding(text, *(f"defaults.{name}" for name in options))
 
-    amounts = ("cpu_request", "memory_request", "memory_limit", "ephemeral_request", "ephemeral_limit", "state_size")
-    wrong = [name for name in amounts if not grammar.matches(grammar.QUANTITY, value(name))]
-    for name in wrong:
-        yield flaw('expected an amount such as "64Mi" or "25m"', name)
-    if not wrong:
-        for lower, upper in (("memory_request", "memory_limit"), ("ephemeral_request", "ephemeral_limit")):
-            if grammar.millionths(value(lower)) > grammar.millionths(value(upper)):
-                yield flaw(f"must be at least injector.defaults.{lower}", upper, lower)
-        if grammar.millionths(value("state_size")) < 10**6 << 20:
-            yield flaw("must be at least 1Mi", "state_size")
+    wrong = {name for name, (_, pattern) in AMOUNTS.items() if not grammar.matches(pattern, value(name))}
+    for name in sorted(wrong):
+        yield flaw(f"expected {AMOUNTS[name][0]}", name)
+    for lower, upper in (("memory_request", "memory_limit"), ("ephemeral_request", "ephemeral_limit")):
+        if wrong.isdisjoint((lower, upper)) and grammar.amount(value(lower)) > grammar.amount(value(upper)):
+            yield flaw(f"must be at least injector.defaults.{lower}", upper, lower)
     for name in ("loki_url", "app_health_url", "app_metrics_url"):
         if value(name) and not grammar.matches(grammar.URL, value(name)):
             yield flaw('expected a URL such as "http://host:3100", without credentials', name)

@@ -67,7 +67,7 @@ def constants(config: Config) -> dict[str, Any]:
         "lokiSecretSet": bool(defaults.loki_url and defaults.loki_secret),
         "stateSize": defaults.state_size,
         # Spool and dead letters have the same bound: both together take half of the volume, whose end evicts the pod.
-        "spoolBytes": str(grammar.millionths(defaults.state_size) // 4_000_000),
+        "spoolBytes": str(grammar.amount(defaults.state_size) // 4),
         "ephemeralRequest": defaults.ephemeral_request,
         "runAsUser": defaults.run_as_user,
         "readiness": defaults.readiness_probe,

@@ -29,7 +29,6 @@ class Rule:
         return text in self.choices if self.choices else grammar.matches(self.pattern, text)
 
 
-_AMOUNT = Rule('an amount such as "64Mi" or "25m"', grammar.QUANTITY)
 _URL = Rule('a URL such as "http://127.0.0.1:8080/x"', grammar.URL)
 
 RULES: Final = {
@@ -38,9 +37,9 @@ RULES: Final = {
     "log-path": Rule("the absolute path of a file in a directory of its own", grammar.LOG_PATH),
     "service-name": Rule("a name of at most 128 characters", grammar.SERVICE_NAME),
     "native": Rule(", ".join(settings.NATIVE), choices=settings.NATIVE),
-    "cpu-request": _AMOUNT,
-    "memory-request": _AMOUNT,
-    "memory-limit": _AMOUNT,
+    "cpu-request": Rule(*settings.AMOUNTS["cpu_request"]),
+    "memory-request": Rule(*settings.AMOUNTS["memory_request"]),
+    "memory-limit": Rule(*settings.AMOUNTS["memory_limit"]),
     "loki-labels": Rule("labels such as a=b,c=d, each once", grammar.LOKI_LABELS),
     "app-health-url": _URL,
     "app-metrics-url": _URL,
@@ -98,8 +97,8 @@ def read(annotations: Mapping[str, str], defaults: Defaults) -> Wishes | Flaw:
     request = given.get("memory-request", defaults.memory_request)
     limit = given.get("memory-limit", "")
     if not limit:
-        limit = max(defaults.memory_limit, request, key=grammar.millionths)
-    elif grammar.millionths(request) > grammar.millionths(limit):
+        limit = max(defaults.memory_limit, request, key=grammar.amount)
+    elif grammar.amount(request) > grammar.amount(limit):
         return Flaw(KEYS["memory-limit"], f"must be at least the request, {request}")
     return Wishes(
         container=given.get("container", ""),

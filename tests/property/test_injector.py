@@ -199,9 +199,16 @@ def test_r03_r04_foreign_annotations_survive_whatever_their_names(annotations, v
     assert pod["metadata"]["annotations"].items() <= after["metadata"]["annotations"].items()
 
 
-@given(st.from_regex(grammar.QUANTITY, fullmatch=True))
-def test_an_amount_is_a_number(text):
-    assert grammar.millionths(text) >= 0
+@given(st.from_regex(grammar.memory(64 << 20), fullmatch=True))
+def test_an_amount_is_never_less_than_its_least(text):
+    assert grammar.amount(text) >= 64 << 20
+
+
+@given(st.integers(0, 300_000_000), st.sampled_from(["", "k", "M", "G", "Ki", "Mi", "Gi"]))
+def test_every_whole_amount_from_the_least_on_is_one(number, unit):
+    text = f"{number // max(1, grammar.amount(f'1{unit}'))}{unit}"
+
+    assert grammar.matches(grammar.memory(64 << 20), text) == (grammar.amount(text) >= 64 << 20)
 
 
 @given(st.text(max_size=20), st.text("abcdef0123456789", min_size=5, max_size=10))

@@ -213,3 +213,21 @@ def test_a_log_that_is_a_mount_of_its_own_cannot_be_shared():
 
     assert decision.reason == "log_volume"
     assert "mount its directory" in decision.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "says"),
+    [
+        ("cpu-request: 64Mi", "CPU"),
+        ("memory-request: 1m", "at least 16Mi"),
+        ("memory-limit: 64m", "at least 64Mi"),
+        ("memory-limit: 8Mi", "at least 64Mi"),
+    ],
+)
+def test_r05_an_amount_of_another_kind_is_told_from_one(annotation, says):
+    key, _, text = annotation.partition(": ")
+
+    decision = plan("true", annotations={f"{names.DOMAIN}/{key}": text})
+
+    assert decision.reason == "invalid_annotation"
+    assert says in decision.warnings[0]

@@ -29,8 +29,15 @@ def problems(*sets):
         ("defaults.log_path=shop.log", "absolute path"),
         ("defaults.log_path=/var/../x", "absolute path"),
         ("defaults.log_path=/etc/shop.log", "would hide"),
-        ("defaults.cpu_request=lots", "expected an amount"),
-        ("defaults.memory_limit=1Mi", "at least injector.defaults.memory_request"),
+        ("defaults.cpu_request=lots", "an amount of CPU"),
+        ("defaults.cpu_request=64Mi", "an amount of CPU"),
+        ("defaults.cpu_request=0", "an amount of CPU"),
+        ("defaults.cpu_request=0.0001", "an amount of CPU"),
+        ("defaults.memory_request=1m", 'such as "64Mi", at least 16Mi'),
+        ("defaults.memory_limit=64m", 'such as "128Mi", at least 64Mi'),
+        ("defaults.memory_limit=64M", "at least 64Mi"),
+        ("defaults.memory_limit=1Mi", "at least 64Mi"),
+        ("defaults.memory_request=256Mi", "at least injector.defaults.memory_request"),
         ("defaults.state_size=1k", "at least 1Mi"),
         ("defaults.loki_url=http://user:secret@loki", "without credentials"),
         ("defaults.loki_labels=a-b=c", '"a-b" is no label name'),
@@ -125,3 +132,15 @@ def test_r12_sidecars_are_native_where_the_cluster_knows_them(version, native):
 
 def test_without_an_image_it_is_this_version_s():
     assert settings.image(settings.Config()).startswith("gin-sidecar:v")
+
+
+@pytest.mark.parametrize(
+    ("name", "amount"),
+    [(name, text) for name in ("memory_limit",) for text in ("67108864", "68M", "1G", "0.5Gi", "65536Ki", "1.5Gi")]
+    + [("cpu_request", text) for text in ("25m", "0.5", "2", "0.05", "1.250", "0.001")],
+)
+def test_amounts_are_what_kubernetes_takes(name, amount):
+    """Rule R15: requests and limits are always there, and such that the sidecar lives within them."""
+    told = config.load(sets=[f"injector.defaults.{name}={amount}"], environ={}, cwd=Path("/nowhere"))
+
+    assert getattr(told.config.injector.defaults, name) == amount
