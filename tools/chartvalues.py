@@ -13,9 +13,10 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sidecar import settings
+from sidecar import config, settings
+from sidecar.injector import grammar, names
 from sidecar.injector import settings as injector
-from sidecar.settings import reference
+from sidecar.settings import checks, reference
 
 TEXT: Final[dict[str, Any]] = {"type": "string"}
 FLAG: Final[dict[str, Any]] = {"type": "boolean"}
@@ -23,6 +24,34 @@ OBJECT: Final[dict[str, Any]] = {"type": "object"}
 TEXTS: Final[dict[str, Any]] = {"type": "object", "additionalProperties": TEXT}
 OBJECTS: Final[dict[str, Any]] = {"type": "array", "items": OBJECT}
 NAME: Final[dict[str, Any]] = {"type": "string", "pattern": "^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?)?$"}
+LABELS: Final[dict[str, Any]] = {
+    "type": "object",
+    "propertyNames": {
+        "pattern": "^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
+        "not": {
+            "enum": [
+                "helm.sh/chart",
+                names.INJECT,
+                *(
+                    f"app.kubernetes.io/{name}"
+                    for name in ("name", "instance", "component", "version", "managed-by", "part-of")
+                ),
+            ]
+        },
+    },
+    "additionalProperties": {"type": "string", "pattern": "^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"},
+}
+ISSUER: Final[dict[str, Any]] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {"name": NAME | {"minLength": 1}, "kind": TEXT, "group": TEXT},
+    "dependencies": {"kind": ["name"], "group": ["name"]},
+}
+CERTIFICATES: Final[dict[str, Any]] = {
+    "type": "string",
+    "pattern": "^$|-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\s]+-----END CERTIFICATE-----",
+    "not": {"pattern": "PRIVATE KEY"},
+}
 DURATION: Final[dict[str, Any]] = {"type": "string", "pattern": "^[0-9]{1,6}(ms|s|m|h)$"}
 
 
@@ -51,12 +80,12 @@ _CHART: Final = [
     Value(
         "fullnameOverride", "", "Instead of release and chart name in the names of objects.", NAME | {"maxLength": 40}
     ),
-    Value("commonLabels", {}, "Labels of every object.", TEXTS),
+    Value("commonLabels", {}, "Labels of every object, beside the chart's own.", LABELS),
     Value(
         "image.repository",
-        "ghcr.io/gin-sidecar/gin-sidecar",
-        "Image of the injector and of every sidecar.",
-        TEXT | {"minLength": 1, "pattern": "^[^\\s@]+$"},
+        names.IMAGE,
+        "Image of the injector and of every sidecar, without a tag.",
+        TEXT | {"pattern": "^([^\\s@:/]+(:[0-9]{1,5})?/)?[^\\s@:/]+(/[^\\s@:/]+)*$"},
     ),
     Value(
         "image.tag",
@@ -79,7 +108,7 @@ _CHART: Final = [
     Value(
         "injector.kubernetesVersion",
         "",
-        "Oldest version among API server and nodes, such as 1.29. Empty: at least 1.29.",
+        "Oldest version among API server and nodes, such as 1.29. Empty: the API server's, as Helm knows it.",
         TEXT | {"pattern": "^(v?1\\.[0-9]{1,3}(\\.[0-9]+)?)?$"},
     ),
     Value(
@@ -88,7 +117,12 @@ _CHART: Final = [
         "Namespaces without injection beside kube-system, kube-public, kube-node-lease and the release's own.",
         {"type": "array", "items": NAME | {"minLength": 1}},
     ),
-    Value("injector.linger", "5s", "How long requests are answered after SIGTERM.", DURATION),
+    Value(
+        "injector.linger",
+        "5s",
+        "How long requests are answered after SIGTERM; the pod's grace period is 25 s more.",
+        {"type": "string", "pattern": "^([0-9]{1,6}ms|[0-9]{1,3}s|[0-9]{1,2}m)$"},
+    ),
     Value(
         "injector.resources",
         {
@@ -105,7 +139,7 @@ _CHART: Final = [
         {"type": ["integer", "null"], "minimum": 1},
     ),
     Value("injector.podAnnotations", {}, "Of the injector's pods.", TEXTS),
-    Value("injector.podLabels", {}, "Of the injector's pods.", TEXTS),
+    Value("injector.podLabels", {}, "Of the injector's pods, beside the chart's own.", LABELS),
     Value("injector.nodeSelector", {}, "Of the injector's pods.", TEXTS),
     Value("injector.tolerations", [], "Of the injector's pods.", OBJECTS),
     Value("injector.affinity", {}, "Of the injector's pods.", OBJECT),
@@ -126,11 +160,11 @@ _CHART: Final = [
         choice("certManager", "job", "existingSecret"),
     ),
     Value("certificates.days", 90, "How long a certificate lasts. Renewed when a third of it is left.", count(2, 397)),
-    Value("certificates.issuerRef", {}, "`certManager`: the issuer. Empty: a self-signed one is made.", OBJECT),
+    Value("certificates.issuerRef", {}, "`certManager`: the issuer. Empty: a self-signed one is made.", ISSUER),
     Value("certificates.existingSecret.name", "", "`existingSecret`: a Secret of type kubernetes.io/tls.", NAME),
-    Value("certificates.existingSecret.caBundle", "", "`existingSecret`: its CA, PEM.", TEXT),
+    Value("certificates.existingSecret.caBundle", "", "`existingSecret`: its CA, PEM.", CERTIFICATES),
     Value("serviceAccount.create", True, "Make the injector's service account.", FLAG),
-    Value("serviceAccount.name", "", "Its name. Default: that of the release.", NAME),
+    Value("serviceAccount.name", "", "Its name. Default: the full name (see Certificates in the README).", NAME),
     Value("serviceAccount.annotations", {}, "Its annotations.", TEXTS),
     Value(
         "logAccess",
@@ -165,8 +199,71 @@ _CHART: Final = [
     Value("extraManifests", [], "Further objects, as they are.", OBJECTS),
 ]
 
-# Narrower in the chart than in the configuration file: the chart computes the spool's bound from it.
-_NARROWED: Final = {"state_size": {"pattern": "^[1-9][0-9]{0,6}(Ki|Mi|Gi)$"}}
+
+def _whole(pattern: str) -> dict[str, Any]:
+    return {"pattern": f"^({pattern})$"}
+
+
+def _or_empty(pattern: str) -> dict[str, Any]:
+    return {"pattern": f"^({pattern})?$"}
+
+
+def _passed_on() -> dict[str, Any]:
+    """Return the schema of `defaults.settings`: what of the sidecar's options is not the injector's, as texts.
+
+    What only the loader can tell (a time zone, a regular expression) the injector tells at its start.
+    """
+    told = {}
+    for option in settings.tree(config.Config).options.values():
+        if not injector.decides(option.name) and option.name not in (*injector.SECRETS, *injector.FILES):
+            told[option.name] = {"enum": list(injector.HOSTS)} if option.name == "http.host" else _text(option)
+    return {"additionalProperties": False, "properties": told}
+
+
+def _text(option: settings.Option) -> dict[str, Any]:
+    """Return what a text for this option may be."""
+    if option.choices:
+        return {"enum": list(option.choices)}
+    if option.kind.shape is not settings.Shape.ONE:
+        return TEXT | {"pattern": "^[^\\x00-\\x1f\\x7f]*$"}
+    said = option.kind.schema
+    sign = "" if option.minimum is not None and option.minimum >= 0 else "[+-]?"
+    match said["type"]:
+        case "boolean":
+            return {"enum": ["true", "false", "yes", "no", "on", "off", "1", "0"]}
+        case "integer":
+            return TEXT | _whole(f"{sign}(0|[1-9][0-9]{{0,17}})")
+        case "number":
+            return TEXT | _whole(f"{sign}[0-9]*\\.?[0-9]+([eE][+-]?[0-9]+)?")
+        case _ if "pattern" in said:  # a lookahead says that there is something; RE2 has none
+            pattern = said["pattern"].removeprefix("^").removesuffix("$").removeprefix("(?=.)")
+            return TEXT | {"minLength": 1} | _whole(pattern)
+    return TEXT | {"pattern": "^[^\\x00-\\x1f\\x7f]*$"}
+
+
+# What the configuration file leaves to the program's checks, said to Helm; by the program's own patterns.
+_NARROWED: Final[dict[str, dict[str, Any]]] = {
+    **{name: _whole(pattern) for name, (_, pattern) in injector.AMOUNTS.items()},
+    # Narrower than in the file: the chart computes the spool's bound from it.
+    "state_size": _whole("[1-9][0-9]{0,6}(Mi|Gi)"),
+    "log_path": _or_empty(grammar.LOG_PATH) | {"not": {"pattern": grammar.NO_LOG_PATH}},
+    "port": {"not": {"enum": sorted(port for port in names.RESERVED_PORTS if port >= 1024)}},
+    "environment": {"pattern": "^[^/\\x00-\\x1f\\x7f]*$"},
+    "loki_url": _or_empty(grammar.URL) | {"not": {"pattern": f"[?#]|{checks.PUSH_PATH}/?$"}},
+    "loki_tenant_id": _or_empty(checks.TENANT) | {"not": {"enum": [".", ".."]}},
+    "loki_labels": {
+        "maxProperties": grammar.LOKI_LABELS_COUNT,
+        "propertyNames": {
+            **_whole(grammar.LABEL),
+            "not": {"anyOf": [{"pattern": "^__"}, {"enum": list(grammar.RESERVED_LABELS)}]},
+        },
+        "additionalProperties": TEXT | _whole(grammar.LABEL_VALUE),
+    },
+    "loki_secret": _or_empty(grammar.OBJECT_NAME),
+    "app_health_url": _or_empty(grammar.URL),
+    "app_metrics_url": _or_empty(grammar.URL),
+    "settings": _passed_on(),
+}
 _ENVIRONMENT: Final = re.compile(r" Environment: SIDECAR_[A-Z_]+\.$")
 
 

@@ -34,7 +34,9 @@ OCCUPIED = (
     "|/usr/(local/)?(bin|sbin|lib|lib32|lib64|libexec|share|include|go))(/.*)?"
     "|/(home|media|mnt|opt|root|run|srv|usr|usr/local|usr/src|var|var/cache|var/lib|var/run)?"
 )
+NO_LOG_PATH = rf"/\.\.?(/|$)|^({OCCUPIED})/[^/]*$"  # searched for: what LOG_PATH admits and may not be one
 DNS_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+OBJECT_NAME = "[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?"
 LOG_PATH = f"({_DIRECTORY})+{_DIRECTORY}"
 # Not blank: Python's idea of white space, which the sidecar asks, spelled out for RE2.
 _BLANK = r"\x00-\x20\x7f-\xa0" + "\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -60,8 +62,9 @@ def _at_least(number: int, digits: int) -> str:
     parts = [text]
     for place, digit in enumerate(text):
         if digit != "9":
+            larger = "9" if digit == "8" else f"[{int(digit) + 1}-9]"
             rest = len(text) - place - 1
-            parts.append(f"{text[:place]}[{int(digit) + 1}-9]" + (f"[0-9]{{{rest}}}" if rest else ""))
+            parts.append(f"{text[:place]}{larger}" + (f"[0-9]{{{rest}}}" if rest else ""))
     if digits > len(text):
         parts.append(f"[1-9][0-9]{{{len(text)},{digits - 1}}}")
     return f"({'|'.join(parts)})"

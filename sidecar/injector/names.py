@@ -13,6 +13,8 @@ MIRROR = "kubernetes.io/config.mirror"
 POD_SECURITY = "pod-security.kubernetes.io/enforce"
 NO_HOST_PATH = ("baseline", "restricted")  # the Pod Security levels that forbid hostPath
 
+IMAGE = "ghcr.io/gin-sidecar/gin-sidecar"  # where releases are published
+
 CONTAINER = "gin-sidecar"
 PORT = "sidecar-http"
 STATE = "gin-sidecar-state"

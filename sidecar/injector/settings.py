@@ -12,6 +12,7 @@ import sidecar
 from sidecar import settings as options
 from sidecar.injector import grammar, names
 from sidecar.options import Duration, option
+from sidecar.settings import checks
 from sidecar.settings.checks import Finding
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ OWN: Final = (
     "sinks.loki.labels",
     "sinks.loki.spool_max_bytes",
 )
-_PUSH_PATH = "/loki/api/v1/push"
 SECRETS: Final = ("sinks.loki.username", "sinks.loki.password", "sinks.loki.bearer_token")
 # The container sees the files of its image and of our volumes, and none of them is one of these.
 FILES: Final = ("schema.path", "sinks.loki.ca_file", "sinks.loki.cert_file", "sinks.loki.key_file")
@@ -122,7 +122,7 @@ class Config:
     cert_file: str = option("", "PEM file of the certificate chain; read again when it changes.")
     key_file: str = option("", "PEM file of its key; read again when it changes.")
     http: str = option("0.0.0.0:9180", "Address of /livez, /readyz and /metrics, plain.")
-    image: str = option("", "Image of the sidecar. Default: `gin-sidecar:v` and the version of this program.")
+    image: str = option("", f"Image of the sidecar. Default: `{names.IMAGE}:v` and the version of this program.")
     kubernetes_version: str = option(
         "", "Oldest version among API server and nodes, such as 1.29; empty: at least 1.29, so native sidecars work."
     )
@@ -137,7 +137,7 @@ class Config:
 
 def image(config: Config) -> str:
     """Return the image of the sidecar."""
-    return config.image or f"gin-sidecar:v{sidecar.__version__}"
+    return config.image or f"{names.IMAGE}:v{sidecar.__version__}"
 
 
 def native_by_version(config: Config) -> bool:
@@ -201,8 +201,8 @@ def _defaults(
     for name in ("loki_url", "app_health_url", "app_metrics_url"):
         if value(name) and not grammar.matches(grammar.URL, value(name)):
             yield flaw('expected a URL such as "http://host:3100", without credentials', name)
-    if "?" in value("loki_url") or "#" in value("loki_url") or value("loki_url").endswith(_PUSH_PATH):
-        yield flaw(f"expected the base URL: {_PUSH_PATH} is added", "loki_url")
+    if "?" in value("loki_url") or "#" in value("loki_url") or value("loki_url").endswith(checks.PUSH_PATH):
+        yield flaw(f"expected the base URL: {checks.PUSH_PATH} is added", "loki_url")
     if path := value("log_path"):
         if text := grammar.log_path_flaw(path):
             yield flaw(text, "log_path")
@@ -211,7 +211,7 @@ def _defaults(
             yield flaw(text, "log_path")
     if text := grammar.loki_labels_flaw(labels(value("loki_labels"))):
         yield flaw(text, "loki_labels")
-    if value("loki_secret") and not grammar.matches(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", value("loki_secret")):
+    if value("loki_secret") and not grammar.matches(grammar.OBJECT_NAME, value("loki_secret")):
         yield flaw("expected the name of a Secret", "loki_secret")
     if value("readiness_probe") and not value("app_health_url"):
         yield flaw("required with injector.defaults.readiness_probe", "app_health_url", "readiness_probe")

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     Values = Callable[[str], Any]
 
-_TENANT = re.compile(r"[A-Za-z0-9!\-_.*'()]{1,150}")  # what Loki admits; the rest is answered with 400 for ever
+TENANT = r"[A-Za-z0-9!\-_.*'()]{1,150}"  # what Loki admits; the rest is answered with 400 for ever
 _ROUTE = re.compile(r"(?:[A-Z]+ )?(?:/(?:[:*][^/\s?#:*]+|[^/\s?#:*][^/\s?#]*)?)+")
 _CATCH_ALL = re.compile(r"/\*[^/]*/")
-_PUSH_PATH = "/loki/api/v1/push"
+PUSH_PATH = "/loki/api/v1/push"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def _loki(value: Values) -> Iterator[Finding]:
             text = "credentials in the URL and beside it: keep one of them"
             yield finding(text, "url", "username", "bearer_token")
     tenant = loki("tenant_id")
-    if tenant and (not _TENANT.fullmatch(tenant) or tenant in {".", ".."}):
+    if tenant and (not re.fullmatch(TENANT, tenant) or tenant in {".", ".."}):
         yield finding("expected one tenant: at most 150 letters, digits and !-_.*'()", "tenant_id")
     if loki("username") and not loki("password"):
         yield finding("required with sinks.loki.username: set it or password_file", "password", "username")
@@ -156,10 +156,10 @@ def _url_flaw(url: str) -> str:
 
 def _base_url_flaw(url: str) -> str:
     parts = urlsplit(url)
-    if parts.path.rstrip("/").endswith(_PUSH_PATH):
-        return f"expected the base URL: {_PUSH_PATH} is added"
+    if parts.path.rstrip("/").endswith(PUSH_PATH):
+        return f"expected the base URL: {PUSH_PATH} is added"
     if parts.query or parts.fragment:
-        return f"expected the base URL: {_PUSH_PATH} is added, so nothing may follow the path"
+        return f"expected the base URL: {PUSH_PATH} is added, so nothing may follow the path"
     return ""
 
 

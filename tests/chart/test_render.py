@@ -12,7 +12,7 @@ import yaml
 
 import sidecar
 from sidecar import config
-from sidecar.injector import manifests, names, patch, policy
+from sidecar.injector import manifests, names, patch, policy, settings
 from tests.support import charts, crds, programs
 
 pytestmark = pytest.mark.e2e
@@ -240,7 +240,8 @@ def test_r23_a_switch_alone_decides_whether_there_is_an_object(switch, kind, def
 def test_r23_no_template_asks_what_the_api_server_can():
     for path in (charts.CHART / "templates").iterdir():
         text = path.read_text(encoding="utf-8")
-        assert "Capabilities" not in text, path.name
+        asked = set(re.findall(r"Capabilities\.(\w+)", text))
+        assert asked <= ({"KubeVersion"} if path.name == "_constants.tpl" else set()), path.name
         assert not re.search(r"\{\{[^}]*\b(gen\w+Cert|genCA|rand\w+|now|lookup|uuidv4)\b", text), path.name
 
 
@@ -279,10 +280,51 @@ def test_r19_log_access_is_what_the_offline_command_writes():
     roles = [one for one in charts.of_kind(text, "Role") if ours <= one["metadata"]["labels"].items()]
     bindings = [one for one in charts.of_kind(text, "RoleBinding") if ours <= one["metadata"]["labels"].items()]
 
-    accounts = [("shop", "default"), ("shop", "checkout"), ("billing", "default")]
-    expected = [*map(manifests.role, ["shop", "billing"])]
+    accounts = [("billing", "default"), ("shop", "default"), ("shop", "checkout")]
+    expected = [*map(manifests.role, ["billing", "shop"])]
     assert [_bare(one) for one in roles] == [_bare(one) for one in expected]
     assert [_bare(one) for one in bindings] == [_bare(manifests.binding(*one)) for one in accounts]
+
+
+def test_a_namespace_in_two_entries_of_log_access_gets_one_role_and_each_account_one_binding():
+    entries = [("shop", "a"), ("shop", "b"), ("shop", "a")]
+    said = json.dumps([{"namespace": namespace, "serviceAccounts": [account]} for namespace, account in entries])
+
+    text = charts.render("--set-json", f"logAccess={said}")
+
+    made = [one["metadata"]["name"] for one in charts.objects(text) if one["metadata"].get("namespace") == "shop"]
+    assert made == ["gin-sidecar-logs", "gin-sidecar-logs-a", "gin-sidecar-logs-b"]
+
+
+@pytest.mark.parametrize(("version", "native"), [("1.27.3", False), ("v1.28.9-gke.1", False), ("1.29.0", True)])
+def test_r12_what_helm_knows_of_the_cluster_decides_about_native_sidecars_where_nobody_says(version, native, tmp_path):
+    """Rule R12: an older Kubernetes waits for the end of an init container that never ends."""
+    loaded = _injector(charts.render("--kube-version", version), tmp_path)
+
+    assert settings.native_by_version(loaded) is native
+    said = _injector(charts.render("--kube-version", version, "--set", "injector.kubernetesVersion=1.29"), tmp_path)
+    assert settings.native_by_version(said), "who says it knows better"
+    policy = charts.only(charts.render("--kube-version", version, "--set", "injector.mode=policy"), _POLICY)
+    [constant] = [one for one in policy["spec"]["variables"] if one["name"] == "nativeByVersion"]
+    assert constant["expression"] == str(native).lower()
+
+
+@pytest.mark.parametrize(("linger", "grace"), [("5s", 30), ("90s", 115), ("500ms", 26), ("2m", 145)])
+def test_r25_the_injector_may_linger_as_long_as_it_wants_to(linger, grace):
+    template = charts.pod_templates(charts.render("--set", f"injector.linger={linger}"))[0]
+
+    assert template["spec"]["terminationGracePeriodSeconds"] == grace
+
+
+def test_a_limit_below_its_request_is_told_while_rendering():
+    for limit in ("defaults.memory_request=256Mi", "defaults.ephemeral_limit=32M"):
+        done = programs.run("helm", "template", "x", charts.CHART, *charts.KUBERNETES, "--set", limit)
+
+        assert done.returncode != 0
+        assert "must be at least defaults." in done.stderr
+
+
+_POLICY = "MutatingAdmissionPolicy"
 
 
 def _bare(one):

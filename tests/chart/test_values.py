@@ -110,6 +110,48 @@ def test_every_default_of_the_injector_is_a_value_of_the_chart():
         ("defaults.state_size", "256M"),
         ("defaults.settings", {"metrics.max_paths": 500}),
         ("defaults.lokiUrl", "http://loki"),
+        ("defaults.loki_url", "foo"),
+        ("defaults.loki_url", "http://loki:3100/loki/api/v1/push"),
+        ("defaults.loki_url", "http://user:secret@loki"),
+        ("defaults.loki_tenant_id", "a b"),
+        ("defaults.loki_secret", "Not_A_Name"),
+        ("defaults.loki_labels", {"a-b": "c"}),
+        ("defaults.loki_labels", {"namespace": "payments"}),
+        ("defaults.loki_labels", {"__a": "b"}),
+        ("defaults.loki_labels", {"a": ""}),
+        ("defaults.loki_labels", {f"l{number}": "x" for number in range(9)}),
+        ("defaults.app_health_url", "x"),
+        ("defaults.app_metrics_url", "localhost:8080"),
+        ("defaults.cpu_request", "abc"),
+        ("defaults.cpu_request", "64Mi"),
+        ("defaults.memory_request", "1m"),
+        ("defaults.memory_limit", "1Mi"),
+        ("defaults.ephemeral_limit", "512"),
+        ("defaults.environment", "a/b"),
+        ("defaults.port", 15020),
+        ("defaults.log_path", "shop.log"),
+        ("defaults.log_path", "/var/log/../shop.log"),
+        ("defaults.log_path", "/etc/shop.log"),
+        ("defaults.readiness_probe", True),
+        ("defaults.settings", {"normalize.timzone": "UTC"}),
+        ("defaults.settings", {"sinks.loki.password": "hunter2"}),
+        ("defaults.settings", {"sinks.loki.bearer_token": "x"}),
+        ("defaults.settings", {"schema.path": "/nope.json"}),
+        ("defaults.settings", {"source.kind": "file"}),
+        ("defaults.settings", {"source.idle_flush": "soon"}),
+        ("defaults.settings", {"source.idle_flush": ""}),
+        ("defaults.settings", {"schema.on_invalid": "never"}),
+        ("defaults.settings", {"metrics.max_paths": "many"}),
+        ("defaults.settings", {"http.host": "127.0.0.1"}),
+        ("image.repository", "ghcr.io/x/y:v1"),
+        ("image.repository", "https://ghcr.io/x"),
+        ("injector.linger", "1h"),
+        ("certificates.issuerRef", {"kind": "ClusterIssuer"}),
+        ("certificates.issuerRef", {"name": ""}),
+        ("commonLabels", {"app.kubernetes.io/name": "other"}),
+        ("commonLabels", {"helm.sh/chart": "x"}),
+        ("commonLabels", {"team": "a b"}),
+        ("injector.podLabels", {"gin-sidecar.io/inject": "true"}),
         ("image.tags", "v1"),
         ("dashboard", {}),
     ],
@@ -119,12 +161,44 @@ def test_r21_a_wrong_value_or_a_typo_is_refused(path, value):
     assert _errors(_set(path, value)) != []
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("image.repository", "localhost:5000/platform/gin-sidecar"),
+        ("defaults.loki_url", "http://[fd00::1]:3100/loki"),
+        ("defaults.memory_limit", "1.5Gi"),
+        ("defaults.log_path", "/var/log/shop/shop.log"),
+        ("defaults.loki_labels", {"cluster": "eu-1"}),
+        ("certificates.issuerRef", {"name": "platform-ca", "kind": "ClusterIssuer", "group": "cert-manager.io"}),
+        ("commonLabels", {"team": "platform", "example.com/cost-centre": "4711"}),
+        (
+            "defaults.settings",
+            {
+                "normalize.timezone": "Europe/Berlin",
+                "metrics.quantiles": "[0.5, 0.99]",
+                "source.max_line_bytes": "256KiB",
+                "source.idle_flush": "1m30s",
+                "metrics.native_histograms": "false",
+                "http.host": "::",
+            },
+        ),
+    ],
+    ids=lambda value: json.dumps(value)[:40],
+)
+def test_what_the_program_takes_the_schema_takes(path, value):
+    assert _errors(_set(path, value)) == []
+
+
 def test_an_existing_secret_needs_its_name_and_its_ca():
     values = _set("certificates.mode", "existingSecret")
 
     assert len(_errors(values)) == 2
-    values["certificates"]["existingSecret"] = {"name": "tls", "caBundle": "-----BEGIN CERTIFICATE-----"}
+    pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    values["certificates"]["existingSecret"] = {"name": "tls", "caBundle": f"# ours\n{pem}{pem}"}
     assert _errors(values) == []
+    for wrong in ("AAAA", "/etc/ca.pem", "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n" + pem):
+        values["certificates"]["existingSecret"]["caBundle"] = wrong
+        assert _errors(values) != [], wrong
 
 
 def test_r21_no_pattern_of_the_schema_needs_what_helms_regular_expressions_do_not_know():

@@ -55,6 +55,12 @@ labels:
 {{- concat (list "kube-system" "kube-public" "kube-node-lease" .Release.Namespace) .Values.injector.excludedNamespaces | uniq | toJson }}
 {{- end }}
 
+{{/* A duration of one unit in whole seconds, rounded up. */}}
+{{- define "gin-sidecar.seconds" -}}
+{{- $number := regexFind "^[0-9]+" . | int64 }}
+{{- get (dict "ms" (div (add $number 999) 1000) "s" $number "m" (mul $number 60)) (regexFind "[a-z]+$" .) }}
+{{- end }}
+
 {{- define "gin-sidecar.securityContext" -}}
 allowPrivilegeEscalation: false
 capabilities:

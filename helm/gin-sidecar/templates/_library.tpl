@@ -13,6 +13,15 @@ For a team's own chart. Each takes one dictionary:
 {{- include "gin-sidecar.container.of" (include "gin-sidecar.variables" .) | trim }}
 {{- end }}
 
+{{/* The same, where it belongs: nothing in the one of the two places in which it does not. */}}
+{{- define "gin-sidecar.initContainers" -}}
+{{- if include "gin-sidecar.variables" . | fromJson | dig "native" false }}{{ include "gin-sidecar.container" . }}{{ else }}[]{{ end }}
+{{- end }}
+
+{{- define "gin-sidecar.containers" -}}
+{{- if not (include "gin-sidecar.variables" . | fromJson | dig "native" false) }}{{ include "gin-sidecar.container" . }}{{ end }}
+{{- end }}
+
 {{/* The volumes, as a list. */}}
 {{- define "gin-sidecar.volumes" -}}
 {{- include "gin-sidecar.volumes.of" (include "gin-sidecar.variables" .) | trim }}
@@ -51,10 +60,10 @@ kubectl.kubernetes.io/default-container: {{ toJson $v.container }}
 {{- end }}
 {{- $shared := has $mode (list "file" "fifo") }}
 {{- $path := .logPath | default $d.log_path }}
-{{- if and $shared (not (regexMatch "^/[^/]+(/[^/]+)+$" $path)) }}
-{{- fail (printf "gin-sidecar: logPath %q: expected an absolute path of a file within a directory of its own" $path) }}
+{{- if and $shared (or (not (regexMatch (include "gin-sidecar.pattern.log_path" .) $path)) (regexMatch (include "gin-sidecar.pattern.no_log_path" .) $path)) }}
+{{- fail (printf "gin-sidecar: logPath %q: expected the absolute path of a file in a directory of its own; a volume there must hide nothing" $path) }}
 {{- end }}
-{{- $native := ternary (include "gin-sidecar.native" $values | eq "true") (eq $d.native "true") (eq $d.native "auto") }}
+{{- $native := ternary (include "gin-sidecar.native" (dict "values" $values "context" .context) | eq "true") (eq $d.native "true") (eq $d.native "auto") }}
 {{- $grace := .grace | default 30 | int }}
 {{- $drain := min (ternary 10 28 $native) (max 1 (sub $grace 2)) }}
 {{- $health := include "gin-sidecar.literal" $d.app_health_url }}
@@ -97,5 +106,5 @@ kubectl.kubernetes.io/default-container: {{ toJson $v.container }}
   "user" 65532
   "group" (ternary 0 65532 (eq $mode "cri"))
 }}
-{{- merge $one (include "gin-sidecar.constants" (dict "values" $values) | fromJson) | toJson }}
+{{- merge $one (include "gin-sidecar.constants" (dict "values" $values "context" .context) | fromJson) | toJson }}
 {{- end }}

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import sidecar
 from sidecar import config
 from sidecar.errors import ConfigError
-from sidecar.injector import samples, settings
+from sidecar.injector import names, samples, settings
+from tools.chartvalues import VALUES
 
 
 def problems(*sets):
@@ -131,7 +133,8 @@ def test_r12_sidecars_are_native_where_the_cluster_knows_them(version, native):
 
 
 def test_without_an_image_it_is_this_version_s():
-    assert settings.image(settings.Config()).startswith("gin-sidecar:v")
+    assert settings.image(settings.Config()) == f"{names.IMAGE}:v{sidecar.__version__}"
+    assert next(value.default for value in VALUES if value.path == "image.repository") == names.IMAGE
 
 
 @pytest.mark.parametrize(
