@@ -124,7 +124,7 @@ def _configured(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--env-file", action="append", default=[], metavar="FILE", dest="env_files")
 
 
-def _load(options: argparse.Namespace) -> Loaded:
+def _load(options: argparse.Namespace, *, opening: bool = False) -> Loaded:
     from sidecar import config  # noqa: PLC0415
 
     return config.load(
@@ -133,21 +133,20 @@ def _load(options: argparse.Namespace) -> Loaded:
         env_files=options.env_files,
         environ=os.environ,
         cwd=Path.cwd(),
+        opening=opening,
     )
 
 
 def _run(options: argparse.Namespace) -> int:
     from sidecar import app  # noqa: PLC0415
 
-    return app.run(_load(options).config, argv=options.command_line or ())
+    return app.run(_load(options, opening=True).config, argv=options.command_line or ())
 
 
 def _check(options: argparse.Namespace) -> int:
-    from sidecar import config, validation  # noqa: PLC0415
+    from sidecar import config  # noqa: PLC0415
 
-    loaded = _load(options)
-    validation.load(loaded.config.schema)
-    sys.stdout.write(config.describe(loaded))
+    sys.stdout.write(config.describe(_load(options, opening=True)))
     return 0
 
 
@@ -160,7 +159,7 @@ def _validate(options: argparse.Namespace) -> int:
 def _explain(options: argparse.Namespace) -> int:
     from sidecar import explain  # noqa: PLC0415
 
-    return explain.run(options.files, _load(options).config)
+    return explain.run(options.files, _load(options, opening=True).config)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -192,7 +191,7 @@ def _injector(options: argparse.Namespace) -> int:
 def _replay(options: argparse.Namespace) -> int:
     from sidecar import replay  # noqa: PLC0415
 
-    return replay.run(options.files, _load(options).config)
+    return replay.run(options.files, _load(options, opening=True).config)
 
 
 def _healthcheck(options: argparse.Namespace) -> int:

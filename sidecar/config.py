@@ -5,8 +5,8 @@ up weeks later, in production, as something that was not collected.
 Promise: `load` returns one frozen, typed Config and where each value came from, or raises ConfigError with every
 problem of every place at once, each with its origin and what to write instead. What `describe` prints loads as the
 same Config.
-Refused: a default in place of a wrong value, unknown names, showing secrets, opening what a component opens itself
-(a schema, a certificate); secret files are read, because only then is it known that there is a secret.
+Refused: a default in place of a wrong value, unknown names, showing secrets. Secret files are read, because only then
+is it known that there is a secret; what a component opens itself (a schema, a certificate) is looked at when asked.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sidecar.injector import settings as injector
 from sidecar.loki import streams
 from sidecar.metrics import durations
 from sidecar.options import Duration, Secret, option
-from sidecar.settings import checks, layers, reference
+from sidecar.settings import checks, files, layers, reference
 from sidecar.settings.layers import Given, Layer, Origin, Variables
 from sidecar.sinks import loki, stdout
 
@@ -107,8 +107,11 @@ def load(
     env_files: Sequence[str] = (),
     environ: Mapping[str, str],
     cwd: Path,
+    opening: bool = False,
 ) -> Loaded:
     """Load the configuration. Raises ConfigError with all problems at once.
+
+    `opening`: those of the files that components will open too (schema, certificates), for whoever is about to.
 
     Precedence: `sets` > `environ` > `env_files` (the last wins) > `.env.<environment>` in `cwd` > `file`, else the file
     that SIDECAR_CONFIG names > defaults. Relative paths of these files, secrets included, start at `cwd`.
@@ -147,6 +150,8 @@ def load(
     wrong = invalid.union(*(finding.names for finding in found))
     if _speaks_of_injection(given) and not _speaks_of_injection(wrong):
         found += _injected_findings(tree, config.injector)
+    if opening:
+        found += [*files.findings(value, cwd), *_schema_findings(config)]
     for finding in found:
         if invalid.isdisjoint(finding.names):
             named = finding.names[0]
@@ -213,6 +218,14 @@ def _label_findings(value: checks.Values) -> Iterator[checks.Finding]:
     """Return what is wrong with configured labels: what Loki takes, and what the sidecar sets itself."""
     for problem in streams.problems(value("sinks.loki.labels")):
         yield checks.Finding(("sinks.loki.labels",), problem)
+
+
+def _schema_findings(config: Config) -> Iterator[checks.Finding]:
+    if config.schema.path:
+        try:
+            validation.load(config.schema)
+        except ConfigError as error:
+            yield from (checks.Finding(("schema.path",), problem.text) for problem in error.problems)
 
 
 def _speaks_of_injection(names: Iterable[str]) -> bool:

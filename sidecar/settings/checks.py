@@ -4,7 +4,7 @@ Problem: each of these mistakes would otherwise end in a traceback, a sink that 
 never appears.
 Promise: each finding names the option and says what to do. Nothing is opened or resolved (the time zone database
 excepted), so that `sidecar check` gives the same answer on a laptop and in the pod.
-Refused: what only the component can know when it opens it (certificates, schemas, paths).
+Refused: what is known only by opening it (certificates: see `files`; schemas, paths).
 """
 
 from __future__ import annotations

@@ -178,6 +178,10 @@ def _add_section(layer: Layer, tree: Tree, prefix: str, members: Mapping[str, ya
         origin = Origin(place, name, node.line)
         if "." not in key and (name in tree.options or name in tree.secret_files):
             _add_node(layer, tree, name, node, origin)
+        elif "." in key and (name in tree.options or name in tree.secret_files or name in tree.sections):
+            outer, _, inner = key.rpartition(".")
+            text = f"in YAML a section is a level of its own: write {outer.replace('.', ': {')}: {{{inner}: …}}"
+            layer.problems.append(origin.problem(text + "}" * outer.count(".")))
         elif "." in key or name not in tree.sections:
             near = _near(name, tree.variables.values(), tree.sections, ".")
             # The section is plain from the indentation: only what stands elsewhere is named in full.

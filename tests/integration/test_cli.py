@@ -88,7 +88,7 @@ def test_validate_uses_another_schema(tmp_path):
         (["validate", "--format", "xml"], b"invalid choice"),
         (["explain", "/nonexistent.log"], b"/nonexistent.log: No such file"),
         (["check", "--set", "http.port=fast"], b"http.port"),
-        (["check", "--set", "schema.path=/nonexistent.json"], b"schema.path: /nonexistent.json"),
+        (["check", "--set", "schema.path=/nonexistent.json"], b'schema.path="/nonexistent.json": cannot be read'),
         (["run", "--"], b"expected COMMAND"),
         (["nonsense"], b"invalid choice"),
         ([], b"required"),

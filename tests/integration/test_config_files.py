@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -228,3 +229,67 @@ def test_the_last_secret_read_stays_in_force_while_its_file_cannot_be_read(write
 def test_a_secret_that_was_never_readable_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         Secret(path=str(tmp_path / "missing")).get()
+
+
+CERTIFICATES = Path(__file__).parent.parent / "support" / "certificates"
+
+
+def test_everything_wrong_is_said_at_once_what_is_in_files_included(tmp_path, monkeypatch):
+    (tmp_path / "broken.json").write_text('{"type": 1}')
+    (tmp_path / "no.pem").write_text("nothing")
+    sets = ["http.port=abc", "schema.path=broken.json", "sinks.loki.ca_file=none.pem"]
+    pair = ["sinks.loki.cert_file=no.pem", "sinks.loki.key_file=no.pem"]
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(ConfigError) as caught:
+        config.load(sets=[*sets, *pair], environ={}, cwd=tmp_path, opening=True)
+
+    said = sorted(map(str, caught.value.problems))
+    assert [one.partition("=")[0].removeprefix("--set ") for one in said] == [
+        "http.port",
+        "schema.path",
+        "sinks.loki.ca_file",
+        "sinks.loki.cert_file",
+    ]
+    assert "No such file" in said[2]
+    assert "expected PEM files of a certificate and its key" in said[3]
+
+
+@pytest.mark.parametrize(
+    ("sets", "says"),
+    [
+        ({"ca_file": "authority.pem", "cert_file": "client.pem", "key_file": "client.key"}, None),
+        ({"ca_file": "client.key"}, "a PEM file of certificates"),
+        ({"cert_file": "client.pem", "key_file": "client.pem"}, "a certificate and its key"),
+        ({"cert_file": "client.pem", "key_file": "."}, "not a regular file"),
+    ],
+    ids=str,
+)
+def test_certificates_are_looked_at_before_a_sink_retries_for_ever(sets, says):
+    """As a missing password file is."""
+    said = [f"sinks.loki.{name}={file}" for name, file in sets.items()]
+
+    if says is None:
+        config.load(sets=said, environ={}, cwd=CERTIFICATES, opening=True)
+        return
+    with pytest.raises(ConfigError) as caught:
+        config.load(sets=said, environ={}, cwd=CERTIFICATES, opening=True)
+    [problem] = caught.value.problems
+    assert says in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("http.port: 5\n", "http: {port: …}"),
+        ("sinks.loki.url: x\n", "sinks: {loki: {url: …}}"),
+        ("sinks: {loki.url: x}\n", "loki: {url: …}"),
+        ("sinks.loki: {url: x}\n", "sinks: {loki: …}"),
+    ],
+)
+def test_a_name_with_dots_is_told_to_be_nested(problems, write, text, says):
+    write("sidecar.yaml", text)
+
+    [problem] = problems("sidecar.yaml")
+
+    assert f"write {says}" in problem

@@ -201,7 +201,10 @@ def test_a_variable_of_an_env_file_keeps_its_place():
         ("\nsource: {kid: file}", 'f.yaml: source.kid: unknown option; did you mean "kind"? (line 2)'),
         ("port: 9180", 'f.yaml: port: unknown option; did you mean "http.port"? (line 1)'),
         ("xyzzy: 1", "f.yaml: xyzzy: unknown option (line 1)"),
-        ("sinks.loki.url: http://x", 'f.yaml: sinks.loki.url: unknown option; did you mean "sinks.loki.url"? (line 1)'),
+        (
+            "sinks.loki.url: http://x",
+            "f.yaml: sinks.loki.url: in YAML a section is a level of its own: write sinks: {loki: {url: …}} (line 1)",
+        ),
         ("sinks: 5", "f.yaml: sinks: expected a section of options, got text (line 1)"),
         ("http: [a]", "f.yaml: http: expected a section of options, got a list (line 1)"),
         (
