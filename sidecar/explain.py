@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sidecar.model import Record, RequestKey
     from sidecar.normalize import Normalized
 
-_LONGEST = 2000
+_LINE, _LINES, _VALUE, _WORDS = 2000, 12, 300, 200  # characters and lines that a terminal has room for
 _PIECE = 64 << 10
 
 
@@ -38,6 +38,7 @@ class Explainer:
         self._requests = durations.Requests(config.metrics, self._routes, telemetry.Telemetry())
         self._out = out
         self._paint = console.Paint(out)
+        self._whole = not out.isatty()  # a file or a program takes everything
         self._number = 0
 
     def read(self, file: BinaryIO) -> None:
@@ -70,10 +71,10 @@ class Explainer:
             self._requests.learn(method, template)
         head = f"─── {self._number} "
         yield paint("dim", head + "─" * max(0, 78 - len(head)))
-        for physical in text.decode("utf-8", "replace").split("\n")[:12]:
-            yield console.printable(physical.rstrip("\r"), _LONGEST)
-        hidden = text.count(b"\n") - 11
-        if hidden > 0:
+        physical = text.decode("utf-8", "replace").split("\n")
+        shown = physical if self._whole else physical[:_LINES]
+        yield from (self._printable(one.rstrip("\r"), _LINE) for one in shown)
+        if hidden := len(physical) - len(shown):
             yield paint("dim", f"… {hidden} more lines of this record")
         yield f"  {paint('dim', 'format ')} {paint('bold', record.format)}"
         yield f"  {paint('dim', 'outcome')} {paint(console.OUTCOME_COLOURS[record.outcome], record.outcome)}"
@@ -90,10 +91,10 @@ class Explainer:
             yield f"    {self._paint('dim', 'as written: not a JSON object')}"
         else:
             for (field, rule), words in self._schema.explain(value):
-                yield "    " + self._paint("dim", f"as written: {_words(field, rule, words)}")
+                yield "    " + self._paint("dim", f"as written: {self._words(field, rule, words)}")
         if record.outcome is Outcome.INVALID:
             for (field, rule), words in self._schema.explain(jsontext.parse(record.line)):
-                yield "    " + self._paint("yellow", f"remains:    {_words(field, rule, words)}")
+                yield "    " + self._paint("yellow", f"remains:    {self._words(field, rule, words)}")
 
     def _record(self, record: Record) -> str:
         """Show the record on one line, its canonical keys easy to find."""
@@ -101,8 +102,8 @@ class Explainer:
         parts = []
         for key, inner in value.items():
             shown = jsontext.dumps(inner).decode()
-            if len(shown) > 300:
-                shown = shown[:300] + "…"
+            if len(shown) > _VALUE and not self._whole:
+                shown = shown[:_VALUE] + "…"
             if key == "level":
                 shown = self._paint(console.LEVEL_COLOURS.get(record.level, "dim"), shown)
             parts.append(self._paint("blue", orjson.dumps(key).decode()) + ":" + shown)
@@ -128,14 +129,16 @@ class Explainer:
         for reason in result.rejected:
             yield f"  {paint('dim', '       ')} duration not observed: {reason.replace('_', ' ')}"
 
+    def _words(self, field: str, rule: str, words: str) -> str:
+        return f"{field or '(line)'}: {rule}: {self._printable(words, _WORDS)}"
+
+    def _printable(self, text: str, longest: int) -> str:
+        return console.printable(text, len(text) if self._whole else longest)
+
     def _label(self, key: RequestKey) -> tuple[str, str]:
         method, route, path, status = key
         label = self._routes.label(method, route, path, status)
         return label[0], label[1]
-
-
-def _words(field: str, rule: str, words: str) -> str:
-    return f"{field or '(line)'}: {rule}: {console.printable(words, 200)}"
 
 
 def _numbered(lines: Lines) -> Lines:

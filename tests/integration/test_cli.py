@@ -153,6 +153,17 @@ def test_explain_shows_control_characters_by_name():
     assert b"\\x1b[2J" in sidecar("explain", given=b"\x1b[2Jclear\n").stdout
 
 
+def test_explain_cuts_nothing_that_goes_into_a_file():
+    message = "m" * 5000
+    stack = "".join(f"goroutine line {number}\n" for number in range(3))
+    given = orjson.dumps({"message": message, "stack": stack * 20}) + b"\n"
+
+    out = sidecar("explain", given=given).stdout
+
+    assert out.count(message.encode()) == 2, "as written and in the record"
+    assert "…".encode() not in out
+
+
 def test_explain_survives_a_reader_that_has_gone():
     shell = f"yes 'hello' | head -20000 | {sys.executable} -m sidecar explain | head -1"
     done = subprocess.run(["sh", "-c", shell], capture_output=True, timeout=60, check=False)
