@@ -93,11 +93,12 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(act=_demo)
 
     inject = commands.add_parser("inject", help="add the sidecar to the workloads of a YAML stream")
-    inject.add_argument("-f", "--file", default="-", metavar="FILE", help="manifests; `-` for stdin (default)")
+    files = "manifests; `-` for stdin (default); may be repeated"
+    inject.add_argument("-f", "--file", action="append", default=[], metavar="FILE", dest="files", help=files)
     _configured(inject)
     inject.add_argument("--image", default="", metavar="IMAGE", help="image of the sidecar")
     inject.add_argument("--log-mode", default="", choices=("auto", "cri", "api", "file", "fifo"))
-    inject.add_argument("-n", "--namespace", default="default", help="namespace of workloads that name none")
+    inject.add_argument("-n", "--namespace", default="", help="namespace that those without one will be applied to")
     inject.add_argument("--all", action="store_true", help="every workload, not only those that opt in")
     inject.add_argument("--check", action="store_true", help="write nothing; exit 3 when something would change")
     inject.add_argument("-o", "--output", default="yaml", choices=("yaml", "patch"))
@@ -173,7 +174,7 @@ def _inject(options: argparse.Namespace) -> int:
 
     config = manifests.configured(_load(options).config.injector, image=options.image, log_mode=options.log_mode)
     asked = manifests.Asked(
-        file=options.file,
+        files=tuple(options.files) or ("-",),
         namespace=options.namespace,
         everything=options.all,
         check=options.check,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _START = re.compile(r"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)
+_DIRECTIVE = re.compile(r"\ufeff?%")
 _EMPTY = re.compile(r"(?:[ \t]*(?:[#%][^\n]*)?(?:\n|\Z))*")  # comments and directives
 _HEAD = re.compile(r"\ufeff?(?:---[ \t]*(?:#[^\n]*)?\r?\n)?(?:[ \t]*(?:#[^\n]*)?\r?\n)*")
 _EITHER = re.IGNORECASE | re.ASCII
@@ -111,7 +112,7 @@ class Editable:
     def text(self) -> str:
         """Return the document with what was added."""
         if self._json is not None:
-            return json.dumps(self._json, indent=4, ensure_ascii=False) + "\n"
+            return _json(self._json)
         head = self._head[0] if self._head else ""
         written: str = yaml.serialize(self._node, Dumper=_Dumper, allow_unicode=True, width=1000)
         return head + written.replace("\n", self._line_end)
@@ -121,6 +122,44 @@ def dump(value: object) -> str:
     """Write a value of ours as one document."""
     text: str = yaml.dump(value, Dumper=_Dumper, allow_unicode=True, width=1000, sort_keys=False)
     return f"---\n{text}"
+
+
+def joined(texts: list[str], added: list[dict[str, Any]]) -> str:
+    """Return documents, and objects behind them, as one stream: JSON where all of it is JSON, else YAML."""
+    if len(texts) + len(added) > 1 and (objects := _objects(texts)):
+        items = [item for one in objects for item in (one["items"] if _listed(one) else [one])]
+        whole = objects[0] if len(objects) == 1 and _listed(objects[0]) else {"apiVersion": "v1", "kind": "List"}
+        return _json({**whole, "items": [*items, *added]})
+    stream = ""
+    for text in [*texts, *map(dump, added)]:
+        if stream and not stream.endswith("\n"):
+            stream += "\n"
+        if stream.strip() and not _START.match(text.removeprefix("\ufeff")) and not _DIRECTIVE.match(text):
+            stream += "---\n"
+        stream += text
+    return stream
+
+
+def _objects(texts: list[str]) -> list[dict[str, Any]]:
+    """Return the objects of documents that are all JSON; none where one is not."""
+    found = []
+    for text in texts:
+        try:
+            value = json.loads(text.removeprefix("\ufeff"))
+        except ValueError:
+            return []
+        if not isinstance(value, dict):
+            return []
+        found.append(value)
+    return found
+
+
+def _listed(value: dict[str, Any]) -> bool:
+    return value.get("kind") == "List" and isinstance(value.get("items"), list)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=4, ensure_ascii=False) + "\n"
 
 
 class _Dumper(yaml.SafeDumper):
@@ -146,7 +185,9 @@ def _unshared(node: yaml.Node, count: list[int]) -> yaml.Node:
     if count[0] > _LARGEST:
         raise TooLarge
     if isinstance(node, yaml.MappingNode):
-        own = [(key, _unshared(value, count)) for key, value in node.value if key.tag != f"{_TAG}merge"]
+        # The keys too: one node in two places is written as an anchor and an alias, which is no key in YAML 1.2.
+        pairs = [(key, value) for key, value in node.value if key.tag != f"{_TAG}merge"]
+        own = [(_unshared(key, count), _unshared(value, count)) for key, value in pairs]
         for key, value in node.value:
             if key.tag == f"{_TAG}merge":
                 for merged in value.value if isinstance(value, yaml.SequenceNode) else [value]:

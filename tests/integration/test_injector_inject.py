@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import re
 import sys
 
 import pytest
@@ -153,18 +154,32 @@ def test_r11_a_deployment_becomes_what_its_pods_become_at_the_webhook(inject):
 
     _, out, _ = inject(pods.dump(manifest), "-o", "patch")
 
-    offline = json.loads(out)
+    offline = json.loads(out)["patch"]
     prefix = "/spec/template"
     assert [{**one, "path": one["path"].removeprefix(prefix)} for one in offline] == at_webhook.patch
     assert all(one["path"].startswith(prefix) for one in offline)
 
 
-def test_a_patch_is_one_json_document_per_workload(inject):
+def test_a_patch_is_one_line_per_workload_and_says_whose_it_is(inject):
     stream = pods.dump(workload("Deployment")) + "---\n" + pods.dump(workload("CronJob", group="batch/v1"))
 
     _, out, _ = inject(stream, "-o", "patch")
 
-    assert [json.loads(line)[0]["path"].split("/")[2] for line in out.splitlines()] == ["template", "jobTemplate"]
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["patch"][0]["path"].split("/")[2] for line in lines] == ["template", "jobTemplate"]
+    assert [line["workload"] for line in lines] == ["Deployment/shop", "CronJob/shop"]
+    assert [line["document"] for line in lines] == [
+        "stdin line 1",
+        f"stdin line {stream.count(chr(10), 0, stream.index('---')) + 1}",
+    ]
+
+
+def test_a_patch_over_the_api_does_not_lose_the_permissions(inject):
+    _, out, _ = inject(SHOP, "-o", "patch", "--log-mode", "api")
+
+    first, *created = [json.loads(line) for line in out.splitlines()]
+    assert first["workload"] == "Deployment/shop"
+    assert [one["create"]["kind"] for one in created] == ["Role", "RoleBinding"]
 
 
 def test_r11_items_of_a_list_are_workloads(inject):
@@ -349,7 +364,7 @@ def test_nothing_in_nothing_out(inject):
 
 
 def test_the_result_says_what_changed():
-    result = manifests.inject(SHOP, Config(), manifests.Asked())
+    result = manifests.inject([("stdin", SHOP)], Config(), manifests.Asked())
 
     [change] = result.changes
     assert (change.name, change.namespace, change.service_account, change.mode) == (
@@ -358,3 +373,95 @@ def test_the_result_says_what_changed():
         "default",
         "cri",
     )
+
+
+@pytest.mark.parametrize(("arguments", "subject"), [((), "default"), (("-n", "shop"), "shop")])
+def test_permissions_leave_out_the_namespace_that_the_workload_leaves_out(inject, arguments, subject):
+    """`kubectl apply -n` decides for both, or the Role would be somewhere else than the pods."""
+    _, out, err = inject(pods.dump(workload("Deployment")), "--log-mode", "api", *arguments)
+
+    role, binding = [one for one in yaml.safe_load_all(out) if one["kind"].startswith("Role")]
+    assert "namespace" not in role["metadata"]
+    assert "namespace" not in binding["metadata"]
+    assert binding["subjects"][0]["namespace"] == subject
+    assert ("say -n NAMESPACE" in err) is (not arguments)
+    assert inject(out, "--log-mode", "api", *arguments)[1] == out
+
+
+def test_json_with_its_permissions_is_json(inject):
+    _, out, _ = inject(json.dumps(workload("Deployment")), "--log-mode", "api", "-n", "shop")
+
+    whole = json.loads(out)
+    assert whole["kind"] == "List"
+    assert [one["kind"] for one in whole["items"]] == ["Deployment", "Role", "RoleBinding"]
+    assert inject(out, "--log-mode", "api", "-n", "shop")[1] == out
+
+
+def test_a_json_list_gets_its_permissions_among_its_items(inject):
+    listed = {"apiVersion": "v1", "kind": "List", "metadata": {"x": "y"}, "items": [workload("Deployment")]}
+
+    _, out, _ = inject(json.dumps(listed), "--log-mode", "api", "-n", "shop")
+
+    whole = json.loads(out)
+    assert whole["metadata"] == {"x": "y"}
+    assert [one["kind"] for one in whole["items"]] == ["Deployment", "Role", "RoleBinding"]
+
+
+def test_a_changed_document_has_no_anchors_and_no_aliases_whatever_was_merged(inject):
+    """YAML 1.2 refuses an alias as a key, which a shared key would be written as."""
+    stream = """\
+apiVersion: v1
+kind: List
+x: &env {a: b, c: d}
+items:
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: a, labels: {gin-sidecar.io/inject: "true"}, annotations: {<<: *env, e: f}}
+  spec: {containers: [{name: app, image: x, env: &vars [{name: N, value: v}]}, {name: b, image: x, env: *vars}]}
+"""
+
+    _, out, _ = inject(stream)
+
+    assert not re.search(r"(^|[\s{\[,])[&*]\w", out)
+    [item] = yaml.safe_load(out)["items"]
+    assert {"a": "b", "c": "d", "e": "f"}.items() <= item["metadata"]["annotations"].items()
+    assert item["spec"]["containers"][1]["env"] == [{"name": "N", "value": "v"}]
+
+
+def test_several_files_become_one_stream(inject, tmp_path):
+    for name, text in (("a.yaml", SHOP), ("b.yaml", OTHER.removeprefix("---\n").rstrip("\n")), ("c.yaml", SHOP)):
+        (tmp_path / name).write_text(text)
+    files = [word for name in "abc" for word in ("-f", str(tmp_path / f"{name}.yaml"))]
+
+    _, out, _ = inject("", *files)
+
+    assert [one["kind"] for one in yaml.safe_load_all(out)] == ["Deployment", "ConfigMap", "Deployment"]
+    assert out.count("image: ghcr.io/gin-sidecar/") == 2
+
+
+def test_what_is_injected_with_another_image_is_said_to_stay(inject):
+    _, once, _ = inject(SHOP, "--image", "r/one:v1")
+
+    code, out, err = inject(once, "--image", "r/two:v2")
+
+    assert (code, out) == (0, once)
+    assert "Deployment/shop: already injected, with r/one:v1" in err
+    assert inject(once, "--image", "r/one:v1")[2] == ""
+
+
+def test_a_label_and_annotations_on_the_workload_itself_are_said_to_belong_on_its_pods(inject):
+    manifest = workload("Deployment", labels={"app": "shop"})
+    manifest["metadata"] |= {
+        "labels": {names.INJECT: "true"},
+        "annotations": {"gin-sidecar.io/log-mode": "api", "other": "x"},
+    }
+
+    _, out, err = inject(pods.dump(manifest))
+
+    assert out == pods.dump(manifest)
+    assert "label gin-sidecar.io/inject belongs on the pods: move it to spec.template.metadata.labels" in err
+    assert "gin-sidecar.io/log-mode belongs on the pods: move it to spec.template.metadata.annotations" in err
+    assert "other" not in err
+    manifest["spec"]["template"]["metadata"]["labels"] |= {names.INJECT: "true"}
+    del manifest["metadata"]["annotations"]
+    assert inject(pods.dump(manifest))[2] == ""
