@@ -200,7 +200,8 @@ def of_pod() -> dict[str, str]:
         '&& !(has(object.spec.nodeSelector) && "kubernetes.io/os" in object.spec.nodeSelector '
         '&& object.spec.nodeSelector["kubernetes.io/os"] == "windows") '
         "&& !(has(object.spec.hostNetwork) && object.spec.hostNetwork) "
-        "&& !variables.every.exists(c, has(c.ports) && c.ports.exists(p, p.containerPort == variables.port)) "
+        "&& !variables.every.exists(c, has(c.ports) && c.ports.exists(p, p.containerPort == variables.port "
+        '&& (!has(p.protocol) || p.protocol in ["", "TCP"]))) '
         '&& (variables.native || !has(object.spec.restartPolicy) || object.spec.restartPolicy == "Always")',
         "valid": " && ".join(_rules()),
         # What has our name must be what we would make; state alone may be a claim.

@@ -124,7 +124,9 @@ def _inject(pod: dict[str, Any], wished: Wishes, config: Config, auto: str, owne
     spec = pod["spec"]
     follows = variables.container(pod, wished.container)
     if follows is None:
-        text = f"annotation {wishes.KEYS['container']}: no container of that name"
+        waits = any(one["name"] == wished.container for one in spec.get("initContainers") or ())
+        said = "is an init container; expected one of the containers" if waits else "is no container of the pod"
+        text = f"annotation {wishes.KEYS['container']}: {wished.container} {said}"
         return skipped("invalid_annotation", text, owner)
     native = settings.native_by_version(config) if wished.native == "auto" else wished.native == "true"
     if not native and spec.get("restartPolicy", "Always") != "Always":
@@ -156,7 +158,8 @@ def _inject(pod: dict[str, Any], wished: Wishes, config: Config, auto: str, owne
 
 def _taker(containers: list[dict[str, Any]], port: int) -> str:
     for container in containers:
-        if any(one.get("containerPort") == port for one in container.get("ports") or ()):
+        ports = container.get("ports") or ()
+        if any(one.get("containerPort") == port and one.get("protocol") in (None, "", "TCP") for one in ports):
             return str(container["name"])
     return ""
 

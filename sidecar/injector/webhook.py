@@ -59,6 +59,7 @@ class Webhook:
         self._events = said
         self._certificates = certificates.Certificates(config.cert_file, config.key_file)
         self._stopping = asyncio.Event()
+        self._hurrying = asyncio.Event()
         self._failed_looks = 0
         self._reviews = _runner(_review_app(config, said))
         self._health = _runner(self._health_app())
@@ -75,12 +76,16 @@ class Webhook:
             while not await self._waited(self._stopping, POLL_SECONDS):
                 await self.look()
             self._events.log.info("stopping", "not ready any more; answering what still comes")
-            await asyncio.sleep(self._config.linger)
+            if await self._waited(self._hurrying, self._config.linger):
+                self._events.log.info("stopping_now", "a second signal: not waiting any longer")
         finally:
             await self.close()
         return 0
 
     def stop(self) -> None:
+        """Stop, after lingering; asked again, at once."""
+        if self._stopping.is_set():
+            self._hurrying.set()
         self._stopping.set()
 
     async def start(self) -> None:

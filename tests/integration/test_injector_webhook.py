@@ -366,12 +366,13 @@ async def test_r09_old_versions_of_tls_are_refused(running):
         await asyncio.open_connection("127.0.0.1", running.server.port, ssl=context, server_hostname=HOST)
 
 
-async def test_the_command_serves_and_lingers_after_sigterm(tmp_path):
-    """`sidecar injector` as a process: after SIGTERM it is not ready any more and still answers."""
+@pytest.mark.parametrize(("linger", "again"), [("1s", False), ("1h", True)], ids=["once", "twice"])
+async def test_the_command_serves_and_lingers_after_sigterm(tmp_path, linger, again):
+    """`sidecar injector` as a process: after SIGTERM it is not ready any more and still answers; a second ends it."""
     made = Running(tmp_path)
     config = tmp_path / "injector.yaml"
     config.write_text(
-        f"injector:\n  listen: 127.0.0.1:0\n  http: 127.0.0.1:0\n  linger: 1s\n"
+        f"injector:\n  listen: 127.0.0.1:0\n  http: 127.0.0.1:0\n  linger: {linger}\n"
         f"  cert_file: {made.config.cert_file}\n  key_file: {made.config.key_file}\n"
     )
     process = await asyncio.create_subprocess_exec(
@@ -394,6 +395,8 @@ async def test_the_command_serves_and_lingers_after_sigterm(tmp_path):
         assert await readiness(made) == (503, "stopping\n")
         async with made.trusting(made.issued) as session:
             await answered(session, made, pods.review(POD))
+        if again:
+            process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(20):
             await process.stderr.read()
             assert await process.wait() == 0

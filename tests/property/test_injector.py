@@ -54,7 +54,12 @@ CONTAINER = st.fixed_dictionaries(
     },
     optional={
         "ports": st.none()
-        | st.lists(st.fixed_dictionaries({"containerPort": st.sampled_from([80, 9180])}), max_size=2),
+        | st.lists(
+            st.fixed_dictionaries(
+                {"containerPort": st.sampled_from([80, 9180])}, optional={"protocol": st.sampled_from(["TCP", "UDP"])}
+            ),
+            max_size=2,
+        ),
         "restartPolicy": st.just("Always"),
         "securityContext": st.none() | st.fixed_dictionaries({}, optional={"runAsUser": st.integers(0, 2000)}),
         "resources": st.none() | st.fixed_dictionaries({"limits": st.none() | st.just({"ephemeral-storage": "1Gi"})}),

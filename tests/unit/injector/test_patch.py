@@ -73,6 +73,23 @@ def test_r05_every_warning_fits_whatever_it_names():
     assert "a" * 300 in decision.warnings[0], "the offline command has room for all of it"
 
 
+@pytest.mark.parametrize(("protocol", "reason"), [("UDP", "injected"), ("SCTP", "injected"), ("TCP", "port_taken")])
+def test_r05_a_port_of_another_protocol_is_another_port(protocol, reason):
+    ports = [{"containerPort": 9180, "protocol": protocol}]
+
+    assert plan("true", spec={"containers": [{"name": "app", "ports": ports}]}).reason == reason
+
+
+def test_r05_an_init_container_is_told_from_no_container():
+    spec = {"containers": [{"name": "app"}], "initContainers": [{"name": "migrate"}]}
+
+    def said(name):
+        return plan("true", spec=spec, annotations={"gin-sidecar.io/container": name}).warnings[0]
+
+    assert "migrate is an init container" in said("migrate")
+    assert "nobody is no container" in said("nobody")
+
+
 def test_r12_a_job_needs_a_native_sidecar_whoever_wishes_otherwise():
     wish = {"gin-sidecar.io/native": "false"}
 
