@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar import checkpoint, health, normalize, server, settings, sources, validation
 from sidecar.errors import ConfigError, Problem
-from sidecar.injector import samples
 from sidecar.injector import settings as injector
 from sidecar.loki import streams
 from sidecar.metrics import durations
@@ -238,6 +237,8 @@ def _injected_findings(tree: settings.Tree, section: injector.Config) -> Iterato
 
     What is set holds for every pod, whatever log mode it asks for, so it must be right in each of them.
     """
+    from sidecar.injector import samples  # noqa: PLC0415  a sidecar never asks
+
     said = set()
     for environ in samples.environments(section):
         try:

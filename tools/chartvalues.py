@@ -9,11 +9,14 @@ chart without a line here. Schemas are strict (a typo is an error) and use only 
 from __future__ import annotations
 
 import copy
+import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from sidecar import config, settings
+from sidecar.errors import ConfigError
 from sidecar.injector import grammar, names
 from sidecar.injector import settings as injector
 from sidecar.settings import checks, reference
@@ -220,10 +223,20 @@ def _passed_on() -> dict[str, Any]:
     return {"additionalProperties": False, "properties": told}
 
 
+def _taken(name: str, text: str) -> bool:
+    """Say whether sidecars would start with this, in every log mode; the loader knows."""
+    said = {settings.variable("injector.defaults.settings"): json.dumps({name: text})}
+    try:
+        config.load(environ=said, cwd=Path("/nonexistent"))
+    except ConfigError:
+        return False
+    return True
+
+
 def _text(option: settings.Option) -> dict[str, Any]:
     """Return what a text for this option may be."""
     if option.choices:
-        return {"enum": list(option.choices)}
+        return {"enum": [word for word in option.choices if _taken(option.name, word)]}
     if option.kind.shape is not settings.Shape.ONE:
         return TEXT | {"pattern": "^[^\\x00-\\x1f\\x7f]*$"}
     said = option.kind.schema

@@ -498,6 +498,25 @@ def test_r26_a_typo_in_a_parents_values_is_refused_by_our_schema(parent):
         assert "gin-sidecar" in done.stderr
 
 
+@pytest.mark.parametrize(("version", "place"), [("1.28.0", "containers"), ("1.29.0", "initContainers")])
+def test_r12_the_templates_put_the_container_where_the_cluster_runs_it(parent, version, place):
+    text = charts.render("--kube-version", version, chart=parent)
+
+    spec = charts.pod_templates(text)[0]["spec"]
+    assert [key for key in ("containers", "initContainers") for one in spec[key] if one["name"] == "gin-sidecar"] == [
+        place
+    ]
+
+
+@pytest.mark.parametrize("path", ["/etc/shop.log", "/usr/bin/x.log", "/var/log/../x/y.log", "shop.log", "/shop.log"])
+def test_the_templates_hide_nothing_of_the_application_by_a_volume(parent, path):
+    arguments = ("--set", "logMode=file", "--set", f"logPath={path}")
+    done = programs.run("helm", "template", "shop", parent, *charts.KUBERNETES, *arguments)
+
+    assert done.returncode != 0
+    assert "a directory of its own" in done.stderr
+
+
 def test_a_log_mode_that_only_a_cluster_can_decide_is_refused(parent):
     done = programs.run("helm", "template", "shop", parent, *charts.KUBERNETES, "--set", "logMode=auto")
 
