@@ -21,6 +21,12 @@ from sidecar.injector import grammar, names
 from sidecar.injector import settings as injector
 from sidecar.settings import checks, reference
 
+
+def refused(wrong: dict[str, Any], instead: str) -> dict[str, Any]:
+    """Return what refuses this in words: Helm says `value must be "…"` of a constant, and nothing of a `not`."""
+    return {"if": wrong, "then": {"const": instead}}
+
+
 TEXT: Final[dict[str, Any]] = {"type": "string"}
 FLAG: Final[dict[str, Any]] = {"type": "boolean"}
 OBJECT: Final[dict[str, Any]] = {"type": "object"}
@@ -31,16 +37,19 @@ LABELS: Final[dict[str, Any]] = {
     "type": "object",
     "propertyNames": {
         "pattern": "^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
-        "not": {
-            "enum": [
-                "helm.sh/chart",
-                names.INJECT,
-                *(
-                    f"app.kubernetes.io/{name}"
-                    for name in ("name", "instance", "component", "version", "managed-by", "part-of")
-                ),
-            ]
-        },
+        **refused(
+            {
+                "enum": [
+                    "helm.sh/chart",
+                    names.INJECT,
+                    *(
+                        f"app.kubernetes.io/{name}"
+                        for name in ("name", "instance", "component", "version", "managed-by", "part-of")
+                    ),
+                ]
+            },
+            "a label that the chart does not set itself",
+        ),
     },
     "additionalProperties": {"type": "string", "pattern": "^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"},
 }
@@ -53,7 +62,7 @@ ISSUER: Final[dict[str, Any]] = {
 CERTIFICATES: Final[dict[str, Any]] = {
     "type": "string",
     "pattern": "^$|-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\s]+-----END CERTIFICATE-----",
-    "not": {"pattern": "PRIVATE KEY"},
+    **refused({"pattern": "PRIVATE KEY"}, "certificates only, without any key"),
 }
 DURATION: Final[dict[str, Any]] = {"type": "string", "pattern": "^[0-9]{1,6}(ms|s|m|h)$"}
 
@@ -94,7 +103,9 @@ _CHART: Final = [
         "image.tag",
         "",
         "Default: `v` and the chart's appVersion. `latest` is refused: it is another program tomorrow.",
-        TEXT | {"pattern": "^([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?$", "not": {"const": "latest"}},
+        TEXT
+        | {"pattern": "^([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?$"}
+        | refused({"const": "latest"}, "a version such as v1.2.0, or a digest: latest is another program tomorrow"),
     ),
     Value("image.digest", "", "`sha256:…`. Wins over the tag.", TEXT | {"pattern": "^(sha256:[0-9a-f]{64})?$"}),
     Value("image.pullPolicy", "IfNotPresent", "Of the injector.", choice("Always", "IfNotPresent", "Never")),
@@ -259,16 +270,23 @@ _NARROWED: Final[dict[str, dict[str, Any]]] = {
     **{name: _whole(pattern) for name, (_, pattern) in injector.AMOUNTS.items()},
     # Narrower than in the file: the chart computes the spool's bound from it.
     "state_size": _whole("[1-9][0-9]{0,6}(Mi|Gi)"),
-    "log_path": _or_empty(grammar.LOG_PATH) | {"not": {"pattern": grammar.NO_LOG_PATH}},
-    "port": {"not": {"enum": sorted(port for port in names.RESERVED_PORTS if port >= 1024)}},
+    "log_path": _or_empty(grammar.LOG_PATH)
+    | refused({"pattern": grammar.NO_LOG_PATH}, "in a directory of its own: a volume there must hide nothing"),
+    "port": refused(
+        {"enum": sorted(port for port in names.RESERVED_PORTS if port >= 1024)}, "a port that no service mesh uses"
+    ),
     "environment": {"pattern": "^[^/\\x00-\\x1f\\x7f]*$"},
-    "loki_url": _or_empty(grammar.URL) | {"not": {"pattern": f"[?#]|{checks.PUSH_PATH}/?$"}},
-    "loki_tenant_id": _or_empty(checks.TENANT) | {"not": {"enum": [".", ".."]}},
+    "loki_url": _or_empty(grammar.URL)
+    | refused({"pattern": f"[?#]|{checks.PUSH_PATH}/?$"}, f"the base URL: {checks.PUSH_PATH} is added"),
+    "loki_tenant_id": _or_empty(checks.TENANT) | refused({"enum": [".", ".."]}, "one tenant"),
     "loki_labels": {
         "maxProperties": grammar.LOKI_LABELS_COUNT,
         "propertyNames": {
             **_whole(grammar.LABEL),
-            "not": {"anyOf": [{"pattern": "^__"}, {"enum": list(grammar.RESERVED_LABELS)}]},
+            **refused(
+                {"anyOf": [{"pattern": "^__"}, {"enum": list(grammar.RESERVED_LABELS)}]},
+                "a label that the sidecar does not set itself",
+            ),
         },
         "additionalProperties": TEXT | _whole(grammar.LABEL_VALUE),
     },

@@ -219,3 +219,19 @@ def test_r21_no_pattern_of_the_schema_needs_what_helms_regular_expressions_do_no
 
     assert found
     assert not [pattern for pattern in found if any(look in pattern for look in ("(?=", "(?!", "(?<", "\\1"))]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("image.tag", "latest", "another program tomorrow"),
+        ("defaults.log_path", "/etc/shop.log", "hide nothing"),
+        ("defaults.loki_labels", {"pod": "x"}, "does not set itself"),
+    ],
+)
+def test_what_has_the_right_form_and_is_refused_all_the_same_is_refused_in_words(path, value, words):
+    """Of a `not` Helm says only that it failed."""
+    [error] = _errors(_set(path, value))
+
+    assert words in error
+    assert '"not"' not in json.dumps(SCHEMA)
