@@ -101,13 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     inject.add_argument("-n", "--namespace", default="", help="namespace that those without one will be applied to")
     inject.add_argument("--all", action="store_true", help="every workload, not only those that opt in")
     inject.add_argument("--check", action="store_true", help="write nothing; exit 3 when something would change")
-    inject.add_argument(
-        "-o",
-        "--output",
-        default="yaml",
-        choices=("yaml", "patch"),
-        help="patch: a line of JSON per workload and permission",
-    )
+    output = "patch: one line of JSON per workload and per permission"
+    inject.add_argument("-o", "--output", default="yaml", choices=("yaml", "patch"), help=output)
     inject.set_defaults(act=_inject)
 
     injector = commands.add_parser("injector", help="the admission webhook server")
