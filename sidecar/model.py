@@ -90,11 +90,11 @@ class Lines:
         )
 
     def append(self, more: Lines) -> None:
-        """Take over the logical lines of one stream behind what is here."""
+        """Take over the logical lines of one stream behind what is here; times stay where all of them have one."""
         offset = len(self.texts)
         self.texts += more.texts
-        if self.stamps is not None and more.stamps is not None:
-            self.stamps += more.stamps
+        if self.stamps is not None and more.texts:
+            self.stamps = None if more.stamps is None else self.stamps + more.stamps
         self.marks.update({index + offset: mark for index, mark in more.marks.items()})
         self.kinds.update({index + offset: kind for index, kind in more.kinds.items()})
         self.joined += more.joined

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sidecar import acks, framing, multiline, observed
+from sidecar import acks, framing, multiline, observed, passages
 from sidecar.errors import SidecarError, StateError
 from sidecar.model import Chunk, Lines, Position, Record
 
@@ -84,17 +84,11 @@ class Pump:
         self._counting = _Lane(normalizer, counts=True)
         self._repeating: _Lane | None = None
         self._repeated: list[Record] = []  # of it, for the next batch
-        self._carried: dict[tuple[str, str], framing.Carried] = {}  # log that has ended, stream → its last pieces
-        # log, stream → where it began with such pieces, at which their line counts, and the logs they are from
-        self._begun_by: dict[tuple[str, str], tuple[int, set[str]]] = {}
-        self._spans: dict[str, list[tuple[int, int]]] = {}  # log → lines of pieces that a position may be inside of
+        self._passages = passages.Passages()
         self._writer = ""  # of the log in turn
         self._log = ""  # that log: positions are in it
         self._read = 0  # where its newest chunk ended
-        self._open: dict[
-            str, tuple[str, int]
-        ] = {}  # logs that have not ended → writer, and where the newest chunk ended
-        self._ended: dict[str, int] = {}  # logs that will not grow, with their end, until all of them is handed over
+        self._open: dict[str, tuple[str, int]] = {}  # logs that have not ended → writer, and where the newest chunk did
         self._marks: dict[str, observed.Mark] = {}  # of each log, where there are positions to come back to
         self._closed: dict[str, int] = {}  # logs whose end has been opened: their marks go when it is delivered
         self._again: set[str] = set()  # logs in which lines may come that were counted
@@ -183,12 +177,9 @@ class Pump:
             if not chunk.continues or log not in self._again:
                 self._close_repeated(self._sources(self._repeating))
             known = mark.encoding if mark is not None else None
-            carried = self._carried.pop((chunk.continues, chunk.stream), None)
-            if log in self._again and chunk.start.offset:
-                carried = None  # an earlier process got behind its first line, and so has delivered these pieces
-            if carried is not None:
-                _, earlier = self._begun_by.get((chunk.continues, chunk.stream), (0, set[str]()))
-                self._begun_by[key] = (chunk.start.offset, {chunk.continues, *earlier})
+            # An earlier process that got behind its first line has delivered the pieces in front of it.
+            delivered = log in self._again and chunk.start.offset > 0
+            carried = self._passages.enter(key, chunk.start.offset, chunk.continues, delivered=delivered)
             framer = self._framers[key] = framing.Framer(
                 max_line_bytes=self._limits.max_line_bytes,
                 encoding=framing.Encoding(known) if known else None,
@@ -206,11 +197,9 @@ class Pump:
         if chunk.end_of_log:
             if not chunk.final:
                 # pieces of a line that the runtime finishes in the next generation of the log go with it
-                carried = framer.carry()
-                if carried:
-                    self._carried[key] = carried
+                self._passages.leave(key, framer.carry())
             del self._framers[key]
-            self._ended[log] = self._read
+            self._passages.end(log, self._read)
             await self._flush(framer, chunk.stream)
             self._again.discard(log)
             if not self._again or chunk.final:
@@ -231,8 +220,8 @@ class Pump:
         for log, _ in assembler.pending_places[-1:]:
             if log in self._open:
                 self._turn_to(log)
-            elif log in self._ended:
-                self._log, self._read = log, self._ended[log]
+            elif log in self._passages.ended:
+                self._log, self._read = log, self._passages.ended[log]
 
     def _sources(self, lane: _Lane | None) -> list[_Source]:
         """Return the sources of a lane that the writer in turn has."""
@@ -310,28 +299,10 @@ class Pump:
         await self._physical(lines, framer, stream, lane, fresh=lane.counts)
 
     def _finish_logs(self) -> None:
-        """Open the last position of each log that has ended, once nothing pending began in it.
-
-        A line that goes on in the next log is pending until it is handed over: its first pieces are in this one.
-        """
-        places = self._pending_places()
-        begun = {log for log, _ in [*places, *self._carried]}
-        for key, (first, logs) in list(self._begun_by.items()):
-            framer = self._framers.get(key)
-            if (
-                key in self._carried
-                or (framer is not None and framer.carries)
-                or (key[0], first) in places
-                or any(start == first for start, _ in self._spans.get(key[0], ()))
-            ):
-                begun |= logs
-            else:
-                del self._begun_by[key]
-        for log in self._ended.keys() - begun:
-            # it stands behind everything that was handed over of the log: reached when that is acknowledged
-            end = self._closed[log] = self._ended.pop(log)
-            self._spans.pop(log, None)
-            self._tracker.open(Position(log, end), 0)
+        """Open the last position of each log that is over, behind everything that was handed over of it."""
+        for log, end in self._passages.over(self._pending_places(), self._framers):
+            self._closed[log] = end
+            self._tracker.open(Position(log, end), 0)  # reached when all of that is acknowledged
 
     def _pending_places(self) -> list[tuple[str, int]]:
         """Return the log and the start of each line in open blocks."""
@@ -357,8 +328,7 @@ class Pump:
         if lines.malformed and fresh:
             self._telemetry.lines_malformed(lines.malformed)
         lines.log = self._log
-        if lines.spans:
-            self._spans.setdefault(self._log, []).extend(lines.spans)
+        self._passages.pieces(self._log, lines.spans)
         if self._source.resumable and lines.starts is None:
             lines.starts = framer.starts()
         count = len(lines.texts)
@@ -444,7 +414,7 @@ class Pump:
             for (log, stream), framer in list(self._framers.items()):
                 self._turn_to(log)
                 await self._physical(framer.flush(), framer, stream)
-            for (_, stream), carried in self._carried.items():
+            for stream, carried in self._passages.waiting:
                 framer = framing.Framer(max_line_bytes=self._limits.max_line_bytes, carried=carried)
                 await self._physical(framer.flush(), framer, stream)
         for lane in self._lanes():
@@ -455,22 +425,6 @@ class Pump:
             await self._logical(Lines([]), self._boundary(), self._counting)
         if not self._limits.keep_unfinished:
             self._dispatch.count(self._counting.normalizer.finish())
-
-    def _outside(self, position: int) -> int:
-        """Return the last position, up to this one, that is not among the pieces of a line.
-
-        Another stream's open block may end a position there, and whoever began to read there would take the rest of
-        the line for one of its own.
-        """
-        spans = self._spans.get(self._log)
-        if spans is None:
-            return position
-        while inside := [start for start, last in spans if start < position <= last]:
-            position = min(inside)
-        spans = self._spans[self._log] = [span for span in spans if span[1] >= position]
-        if not spans:
-            del self._spans[self._log]
-        return position
 
     def _boundary(self) -> int:
         """Say up to where the log has been handed over, multi-line blocks aside."""
@@ -494,7 +448,7 @@ class Pump:
             records += self._dispatch.forwarded(result.records, counts=lane.counts)
         # Of a block that began in an older log, the first line in this one is what must not be passed.
         starts = [start for log, start in self._pending_places() if log == self._log]
-        position = Position(self._log, self._outside(min([boundary, *starts])))
+        position = Position(self._log, self._passages.outside(self._log, min([boundary, *starts])))
         ack = self._tracker.open(position, self._dispatch.sinks)
         # At once: the end of a log must not wait for another turn once what began in it is acknowledged.
         self._finish_logs()

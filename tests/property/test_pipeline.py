@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import orjson
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar.model import Chunk, Position
@@ -101,6 +101,7 @@ def test_what_is_cut_from_long_lines_is_counted(data, limit, sizes):
     ) + metrics.total("sidecar_lines_skipped_total")
 
 
+@example(first=b"[GIN] ", second=b'{"log":"a\\n","stream":"stdout","time":"2026-10-06T09:05:03Z"}\n\n', sizes=[3])
 @given(first=BYTES, second=BYTES, sizes=SIZES)
 def test_around_a_rotation_each_log_has_its_own_watermark(first, second, sizes):
     old = cut(first, sizes, "old")
