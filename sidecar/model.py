@@ -94,7 +94,10 @@ class Lines:
         offset = len(self.texts)
         self.texts += more.texts
         if self.stamps is not None and more.texts:
-            self.stamps = None if more.stamps is None else self.stamps + more.stamps
+            if more.stamps is None:
+                self.stamps = None
+            else:
+                self.stamps += more.stamps
         self.marks.update({index + offset: mark for index, mark in more.marks.items()})
         self.kinds.update({index + offset: kind for index, kind in more.kinds.items()})
         self.joined += more.joined
