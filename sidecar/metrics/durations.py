@@ -107,6 +107,7 @@ class Requests:
         self._places: dict[RequestKey, _Place] = {}
         self._table_version = table.version
         self._changed: set[series.Series] = set()
+        self._configured = frozenset(template for _, template in table.templates())
         for method, template in table.templates():
             self._exist(method, template)
 
@@ -236,8 +237,8 @@ class Requests:
 
     def _full(self, path: str, *, known: bool) -> str:
         """Return the label that has no place for one more value, "" where there is one."""
-        if path in (routes.UNMATCHED, routes.OTHER):
-            return ""
+        if path in (routes.UNMATCHED, routes.OTHER) or path in self._configured:
+            return ""  # what somebody configured has its place, whatever came before
         times = _RESERVE if known else 1
         if path not in self._paths and len(self._paths) >= self._max_paths * times:
             return "path"

@@ -315,6 +315,20 @@ def test_rule_24_declared_routes_have_a_higher_cap_and_not_none() -> None:
     assert len(measured.paths()) == 20 + 1
 
 
+def test_rule_24_a_configured_route_has_its_place_after_other_declared_routes_took_the_reserve() -> None:
+    measured = Measured(max_paths=5, max_series=5, routes=["/orders/:id"])
+    for number in range(40):
+        measured.observe(1.0, route=f"/route/{number}")
+
+    for method in ("GET", "POST"):
+        measured.observe(1.0, method=method, path="/orders/7")
+
+    assert {(one.method, one.path) for one in measured.requests.all()} >= {
+        ("GET", "/orders/:id"),
+        ("POST", "/orders/:id"),
+    }
+
+
 def test_rule_26_known_routes_exist_at_zero_before_the_first_request() -> None:
     measured = Measured(routes=["GET /orders/:id", "/any/method"])
     measured.requests.learn("POST", "/orders")
