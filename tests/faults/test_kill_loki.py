@@ -129,7 +129,8 @@ async def test_nothing_is_missing_and_nothing_is_there_twice_whenever_the_sideca
             producer.finish()
             await lives.begin()
             await lives.listening()
-            await loki.wait_for(lambda: f'"{producer.lines - 1}"' in "".join(loki.lines()[-20:]), seconds=30)
+            last = f'"{producer.lines - 1}"'
+            await loki.wait_for(lambda: any(last in line for line in reversed(loki.lines())), seconds=60)
             async with asyncio.timeout(30):
                 while (metrics := await lives.scrape()).total("sidecar_sink_pending_records"):
                     await asyncio.sleep(0.02)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -20,6 +22,7 @@ class Lives:
 
     def __init__(self, directory, settings):
         self.directory, self.settings = directory, settings
+        self.pid = 0  # of the life there is
         self.scraped = {}
 
     async def __aenter__(self):
@@ -31,6 +34,9 @@ class Lives:
         return self
 
     async def __aexit__(self, *error):
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)  # a test that failed leaves it running
         self.process.stdin.close()
         await self.session.close()
         await self.process.wait()
@@ -42,7 +48,9 @@ class Lives:
 
     async def end(self, number):
         os.kill(self.pid, number)
-        return os.waitstatus_to_exitcode(int(await self.process.stdout.readline()))
+        code = os.waitstatus_to_exitcode(int(await self.process.stdout.readline()))
+        self.pid = 0
+        return code
 
     async def scrape(self):
         """Scrape, and compare with what any life has shown before."""
