@@ -64,7 +64,10 @@ class Producer:
             self.path.touch()
 
     def finish(self):
+        """Write everything, and a last line that arrives."""
         self._line()
+        while self.lines - 1 in self.old:
+            self._line()
         self._put(len(self.ready))
 
     def _line(self):
