@@ -143,7 +143,7 @@ class Ack(Protocol):
 
     @property
     def passed(self) -> bool:
-        """Say whether every sink is done with the batch and all before it: it will not be read again."""
+        """Say whether every sink is done with the batch and all before it, and none of it will be read again."""
 
     def done(self) -> None:
         """Say that one sink is done with the batch: delivered, spooled, or refused and recorded."""

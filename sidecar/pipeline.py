@@ -369,6 +369,7 @@ class Pump:
     async def _assemble(self, lines: Lines, stream: str, boundary: int, lane: _Lane) -> None:
         """Give each run of lines of one stream to the assembler of that stream, in order."""
         now = self._clock()
+        reach = max(lines.starts, default=-1) if lines.starts is not None else -1
         if isinstance(lines.streams, str):
             name = lines.streams or stream
             done = self._assembler(name, lane).feed(lines, now)
@@ -381,7 +382,7 @@ class Pump:
                 run = lines.part(start, end)
                 done.append(self._assembler(lines.streams[start] or stream, lane).feed(run, now))
                 start = end
-        await self._logical(done, boundary, lane)
+        await self._logical(done, boundary, lane, reach)
 
     def _assembler(self, stream: str, lane: _Lane) -> multiline.Assembler:
         source = self._writer, stream
@@ -431,7 +432,7 @@ class Pump:
         open_here = [framer.boundary for (log, _), framer in self._framers.items() if log == self._log]
         return min(open_here, default=self._read)
 
-    async def _logical(self, lines: Lines, boundary: int, lane: _Lane) -> None:
+    async def _logical(self, lines: Lines, boundary: int, lane: _Lane, reach: int = -1) -> None:
         """Turn logical lines into records, count them, and hand them to the sinks.
 
         Until the first sink is waited for nobody else has a turn: at any other moment all of this has happened, or
@@ -449,7 +450,7 @@ class Pump:
         # Of a block that began in an older log, the first line in this one is what must not be passed.
         starts = [start for log, start in self._pending_places() if log == self._log]
         position = Position(self._log, self._passages.outside(self._log, min([boundary, *starts])))
-        ack = self._tracker.open(position, self._dispatch.sinks)
+        ack = self._tracker.open(position, self._dispatch.sinks, reach)
         # At once: the end of a log must not wait for another turn once what began in it is acknowledged.
         self._finish_logs()
         await self._dispatch.offer(records, ack)

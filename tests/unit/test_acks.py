@@ -85,3 +85,37 @@ def test_a_process_that_sees_logs_for_months_forgets_the_oldest() -> None:
     assert "busy" in tracker.watermarks
     assert "log 4999" in tracker.watermarks
     assert "log 0" not in tracker.watermarks
+
+
+def test_a_batch_is_passed_once_none_of_its_lines_would_be_read_again() -> None:
+    """An open block of one stream holds up the position in front of later lines of the other."""
+    tracker = acks.Tracker()
+    mixed, last = tracker.open(at(100), parts=1, reach=500), tracker.open(at(700), parts=1, reach=600)
+
+    mixed.done()
+    assert tracker.watermark == at(100)
+    assert not mixed.passed
+
+    last.done()
+    assert mixed.passed
+    assert last.passed
+
+
+def test_batches_are_passed_in_their_order() -> None:
+    tracker = acks.Tracker()
+    mixed, other = tracker.open(at(100), parts=1, reach=500), tracker.open(at(10, "b"), parts=1, reach=9)
+
+    mixed.done()
+    other.done()
+
+    assert not other.passed, "what was settled before it may be read again"
+
+
+def test_a_line_that_never_ends_keeps_no_more_than_some_batches() -> None:
+    tracker = acks.Tracker()
+    all_of_them = [tracker.open(at(1), parts=1, reach=number + 1) for number in range(5000)]
+
+    for ack in all_of_them:
+        ack.done()
+
+    assert sum(not ack.passed for ack in all_of_them) == 4096
