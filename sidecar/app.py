@@ -218,6 +218,11 @@ class App:
 
     # running
 
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether a signal said so."""
+        return self._stop_asked.is_set()
+
     async def run(self) -> int:
         """Run until the input has ended or a signal says so; return the exit code."""
         loop = asyncio.get_running_loop()
