@@ -282,6 +282,9 @@ class Spool:
             segment = _Segment(int(path.stem), path, os.fstat(descriptor).st_size, descriptor)
             self._segments.append(segment)
             self._examine(segment)
+            if not segment.size:
+                # Of a torn tail nothing is left. Its name is of a number that may be given again: to another file.
+                self._remove(self._segments.pop())
         self._pass_over(self._done.high)  # what a torn tail took with it was done, or was never acknowledged
         self._remove_finished()
 

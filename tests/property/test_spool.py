@@ -103,6 +103,25 @@ class SpoolMachine(RuleBasedStateMachine):
             shutil.rmtree(self.directory)
 
 
+def test_a_segment_of_which_a_crash_left_nothing_gives_its_name_to_no_second_one():
+    """The machine crashed twice: the second crash took records in front of the empty segment."""
+    machine = SpoolMachine()
+    machine.start()
+    try:
+        for count, size in ((19, 162), (1, 0), (24, 140)):
+            machine.put(count=count, size=size, compress=False)
+        machine.tear_the_tail(cut=1)
+        machine.tear_the_tail(cut=1)
+        machine.put(count=1, size=0, compress=False)
+        machine.put(count=21, size=542, compress=False)
+        machine.kill_and_start_again()
+        machine.pending_is_exact()
+        for _ in range(4):
+            machine.read_one()
+    finally:
+        machine.teardown()
+
+
 SpoolMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 TestSpool = SpoolMachine.TestCase
 
