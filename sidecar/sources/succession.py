@@ -56,11 +56,11 @@ class Succession:
         telemetry: Telemetry,
         timing: Timing,
         rescue: Callable[[Generation], list[Generation]],
-        complete: Callable[[], bool] = lambda: True,
+        knows_all: Callable[[], bool] = lambda: True,
     ) -> None:
         """Take `rescue`: it lets a truncated generation adopt its copy and returns what was written in between.
 
-        `complete` says whether every generation that exists is here: a directory that changes is not listed at one
+        `knows_all` says whether every generation that exists is here: a directory that changes is not listed at one
         moment. The last known one of a start waits for that: another one may begin with the end of its last line.
         """
         self.generations: list[Generation] = []
@@ -70,7 +70,7 @@ class Succession:
         self._telemetry = telemetry
         self._timing = timing
         self._rescue = rescue
-        self._complete = complete
+        self._knows_all = knows_all
         self._served: Generation | None = None
         self._stopping = False
 
@@ -285,7 +285,7 @@ class Succession:
         """Let the successor of a generation begin that is read to its end, for now."""
         if one.superseded_at is not None and not one.settled:
             met = one.end_met_at is not None and now - one.end_met_at >= self._timing.settle
-            one.settled = ((one.complete or met) and (not self._is_last(one) or self._complete())) or (
+            one.settled = ((one.complete or met) and (not self._is_last(one) or self._knows_all())) or (
                 # For a writer that never rests: its successor must not wait for ever, only for what was there before.
                 one.offset >= one.owed and now - one.superseded_at >= self._timing.grace
             )

@@ -9,15 +9,8 @@ import pytest
 
 from sidecar.health import AppProbe
 from tests.support import fake_application
+from tests.support.clock import Clock
 from tests.support.fake_application import FakeApplication, http
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
 
 
 @asynccontextmanager

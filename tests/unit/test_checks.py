@@ -8,18 +8,12 @@ import pytest
 
 from sidecar import checks
 from sidecar.telemetry import Log, Recent, Telemetry
-
-
-class Clock:
-    now = 1_795_000_000.0
-
-    def __call__(self):
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(1_795_000_000.0)
 
 
 @pytest.fixture

@@ -8,16 +8,9 @@ import orjson
 import pytest
 
 from sidecar.health import AppProbe, Check, Health
+from tests.support.clock import Clock
 
 PASS = Check("pass")
-
-
-class Clock:
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture

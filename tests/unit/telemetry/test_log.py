@@ -9,18 +9,12 @@ import pytest
 
 from sidecar.telemetry import Log, Telemetry
 from tests.support import records
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(0.0)
 
 
 @pytest.fixture
