@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import corpus, process, report, sink, stages, whole
+from tests.bench import corpus, metrics, process, report, sink, stages, whole
 from tests.bench.report import BrokenError, Measurement
 
 _FULL = whole.Sizes(
@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def _measure(progress: report.Progress, *, quick: bool) -> list[Measurement]:
-    found = _stages(progress, quick=quick)
+    found = [*_stages(progress, quick=quick), *metrics.measure(2 if quick else 5, progress.say)]
     with (
         process.receiving() as loki,
         process.prototyping() as prototype,

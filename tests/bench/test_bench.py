@@ -11,7 +11,7 @@ import pytest
 
 from sidecar.model import Lines, Outcome
 from sidecar.sinks import loki
-from tests.bench import corpus, process, receiver, report, sink, stages, yardsticks
+from tests.bench import corpus, metrics, process, receiver, report, sink, stages, yardsticks
 from tests.bench.report import BrokenError, Measurement
 from tests.support import golden, loki_wire
 
@@ -80,6 +80,18 @@ def test_the_sink_alone_is_measured_in_both_encodings_beside_a_plain_client():
     assert {each.name.split(", ")[0] for each in found} == {"plain JSON client", "json", "protobuf"}
     assert {each.unit for each in found} == {"µs/entry", "entries/s", "MB/s of lines"}
     assert all(each.value > 0 and each.ratio > 0 and each.to == "plain JSON client" for each in found)
+
+
+def test_the_metrics_of_requests_are_measured_in_every_format_beside_increments():
+    found = metrics.measure(1, lambda text: None)
+
+    assert [each.name for each in found if each.unit == "Counter.inc()"] == [
+        f"observe, {count} of a label set" for count in (1, 5, 20, 1000)
+    ]
+    assert {each.name for each in found if each.budget == 10} == {
+        f"scrape, {form}, at a time" for form in ("text", "OpenMetrics", "protobuf")
+    }
+    assert all(each.value > 0 for each in found)
 
 
 def test_entries_that_do_not_arrive_have_no_number():
