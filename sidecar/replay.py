@@ -133,6 +133,7 @@ async def _replay(files: Sequence[str], config: Config) -> int:
         await asyncio.wait(loops)
         for sink in sinks:
             await sink.close()
+        telemetry.log.flush()
     delivered = sent - sum(count for fate, count in report.fates.items() if fate.startswith("refused"))
     _say(delivered, report)
     return 1 if report.fates else 0

@@ -75,6 +75,7 @@ class Webhook:
         try:
             while not await self._waited(self._stopping, POLL_SECONDS):
                 await self.look()
+                self._events.log.catch_up()
             self._events.log.info("stopping", "not ready any more; answering what still comes")
             if await self._waited(self._hurrying, self._config.linger):
                 self._events.log.info("stopping_now", "a second signal: not waiting any longer")
@@ -115,6 +116,7 @@ class Webhook:
         """Close both ports, the plain one last. Idempotent."""
         await self._reviews.cleanup()
         await self._health.cleanup()
+        self._events.log.flush()
 
     def unready(self) -> str:
         """Return why the API server should not ask this replica; "" where it may."""

@@ -196,6 +196,15 @@ async def test_r08_what_is_no_review_is_refused(running, client, body, content_t
     assert "patch" in response, "and the next one is answered"
 
 
+async def test_requests_that_are_no_review_add_up_in_the_log_when_it_ends(running, client):
+    for _ in range(3):
+        await ask(client, running, b"[]")
+    await running.server.close()
+
+    told = running.log("request_refused")
+    assert [line.get("repeated", 0) for line in told] == [0, 1]
+
+
 async def test_other_paths_and_methods_are_refused(running, client):
     async with client.get(f"{running.url}/mutate/cri") as response:
         assert response.status == 405

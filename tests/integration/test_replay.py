@@ -74,3 +74,15 @@ async def test_a_destination_that_takes_little_by_little_is_waited_for(tmp_path)
         code, _, said = await replay(path, sinks__loki__url=loki.url, drain_seconds="800ms")
 
     assert (code, said) == (0, "6 delivered\n")
+
+
+async def test_what_its_log_held_back_is_told_in_the_end(tmp_path):
+    path = tmp_path / "loki.ndjson"
+    path.write_bytes(b"".join(_letter(number, service_name=f"s{number}") for number in range(3)))
+    async with FakeLoki() as loki:
+        loki.script(*[status(400, "entry for stream is broken")] * 9)
+        code, _, said = await replay(path, sinks__loki__url=loki.url, sinks__loki__batch__max_bytes="1KiB")
+
+    told = [orjson.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert code == 1
+    assert sum(line["records"] for line in told if line["event"] == "sink_refused") == 3
