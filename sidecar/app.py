@@ -1,8 +1,7 @@
 """The topology: builds every part, owns every task and queue, and knows the order of starting and stopping.
 
 Start: configuration → state → sinks → HTTP (not ready) → source → tasks → ready.
-Stop: not ready → the source ends → the pump flushes → sinks deliver and acknowledge → checkpoint → HTTP closes last, so
-that the drain can be observed. What is not delivered `drain_seconds` after the end is left and said aloud: exit code 3.
+Stop: what is read is delivered (`shutdown`) → checkpoint → HTTP closes last, so that the drain can be observed.
 Records that are neither delivered nor kept as dead letters (a full queue, a standard output that nobody reads) make a
 failure of an end that would be none: exit code 1.
 Crash: an unexpected exception ends the process (exit 1) after the delivered position is saved; Kubernetes restarts.
@@ -13,9 +12,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import signal
 import time
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,13 +34,13 @@ from sidecar import (
     pipeline,
     routes,
     server,
+    shutdown,
     sources,
     status_page,
     validation,
 )
 from sidecar.errors import ConfigError, SidecarError
 from sidecar.metrics import durations, exposition
-from sidecar.options import show_duration
 from sidecar.sources import command
 from sidecar.telemetry import Log, Telemetry
 
@@ -51,13 +49,6 @@ if TYPE_CHECKING:
 
     from sidecar.config import Config
     from sidecar.sources import Source
-
-EXIT_FAILURE = 1
-EXIT_DEADLINE = 3
-_LAST_SECOND = 1.0  # of `drain_seconds`: kept for what is read when a log did not fall silent
-_QUIET_LOOK = 0.1
-_PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-_STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 def run(config: Config, *, argv: Sequence[str] = ()) -> int:
@@ -69,7 +60,7 @@ def run(config: Config, *, argv: Sequence[str] = ()) -> int:
         raise
     except SidecarError as error:  # the port, the state directory, the source: told where the rest is told
         log.error("failed", str(error))
-        return EXIT_FAILURE
+        return shutdown.EXIT_FAILURE
 
 
 def _run(config: Config, argv: Sequence[str], log: Log) -> int:
@@ -105,9 +96,6 @@ class App:
             version=sidecar.__version__,
             revision=os.environ.get("GIN_SIDECAR_REVISION", ""),
         )
-        self._early_signals: list[signal.Signals] = []  # that came before there was a command to pass them on to
-        self._stop_asked = asyncio.Event()
-        self._pump_ended = asyncio.Event()
         self._schema = validation.load(config.schema)
         self._releasing: list[Callable[[], None]] = []  # last of all
         self._checkpoint = self._open_checkpoint()
@@ -151,6 +139,14 @@ class App:
             recent=self.telemetry.recent,
             saves=self._checkpoint is not None,
             app=self._app_probe,
+        )
+        self._shutdown = shutdown.Shutdown(
+            config,
+            source=self.source,
+            pump=self._pump,
+            deliveries=self.deliveries,
+            health=self.health,
+            log=self.telemetry.log,
         )
         self.server = server.create(
             config=config.http,
@@ -202,7 +198,7 @@ class App:
             )
 
     def _pumping(self) -> bool:
-        return self._pump.alive or self._pump_ended.is_set()
+        return self._pump.alive or self._shutdown.input_ended
 
     def page(self) -> status_page.Page:
         """Return what the status page shows."""
@@ -221,13 +217,11 @@ class App:
     @property
     def asked_to_stop(self) -> bool:
         """Whether a signal said so."""
-        return self._stop_asked.is_set()
+        return self._shutdown.asked
 
     async def run(self) -> int:
         """Run until the input has ended or a signal says so; return the exit code."""
-        loop = asyncio.get_running_loop()
-        for number in _PASSED_ON:
-            loop.add_signal_handler(number, self._signalled, number)
+        self._shutdown.listen()
         async with AsyncExitStack() as outer:  # leaves in reverse order: HTTP closes last
             outer.callback(self._outlets.tell_losses)
             outer.callback(self.telemetry.log.flush)
@@ -240,7 +234,7 @@ class App:
             outer.push_async_callback(self._books.save)
             outer.push_async_callback(self.source.close)
             code = await self._work()
-        return code or (EXIT_FAILURE if self._outlets.lost else 0)
+        return code or (shutdown.EXIT_FAILURE if self._outlets.lost else 0)
 
     def _listening(self) -> None:
         host, port = self.config.http.host, self.server.port
@@ -254,9 +248,7 @@ class App:
         except command.NotStartedError as error:
             self.telemetry.log.error("source_failed", str(error))
             return error.exit_code
-        if isinstance(self.source, command.Command):
-            for number in self._early_signals:
-                self.source.send_signal(number)
+        self._shutdown.started()
         self._books.open(
             source=self.source,
             tracker=self._tracker,
@@ -276,7 +268,7 @@ class App:
             flow = services.create_task(self._flow(), name="flow")
             self.health.starting = False
             try:
-                code = await self._until_done(flow)
+                code = await self._shutdown.wait(flow)
             finally:
                 for task in tasks:
                     task.cancel()
@@ -292,106 +284,12 @@ class App:
                 try:
                     await self._pump.run()
                 finally:
-                    self._pump_ended.set()
+                    self._shutdown.end_input()
                     for each in self.deliveries:
                         each.close()
         except* SidecarError as failed:
             failure = failed
         return failure.exceptions[0] if isinstance(failure, ExceptionGroup) else None
-
-    async def _until_done(self, flow: asyncio.Task[Exception | None]) -> int:
-        """Wait for the flow; once the input has ended or a signal came, for no longer than `drain_seconds`."""
-        asked = asyncio.ensure_future(self._stop_asked.wait())
-        ended = asyncio.ensure_future(self._pump_ended.wait())
-        try:
-            await asyncio.wait({flow, asked, ended}, return_when=asyncio.FIRST_COMPLETED)
-            loop = asyncio.get_running_loop()
-            end_by = loop.time() + self.config.drain_seconds
-            if self.config.source.at_end == "exit":
-                self.health.stopping = True  # after a signal it is already
-            for each in self.deliveries:
-                each.hurry(self.config.drain_seconds)
-            if asked.done():
-                await self._until_quiet(flow, end_by - _LAST_SECOND)
-            if not flow.done():
-                await asyncio.wait({flow}, timeout=max(0.0, end_by - loop.time()))
-            if not flow.done():
-                return await self._give_up(flow)
-            failure = flow.result()
-            if failure is not None:
-                self.telemetry.log.error("failed", str(failure))
-                return EXIT_FAILURE
-            if not asked.done() and self.config.source.at_end == "serve":
-                self.telemetry.log.info("ended", "the input has ended; serving until a signal comes")
-                await asked
-            self.health.stopping = True
-            return self._exit_code()
-        finally:
-            asked.cancel()
-            ended.cancel()
-
-    async def _until_quiet(self, flow: asyncio.Task[Exception | None], end_by: float) -> None:
-        """Go on reading where the application may still write: an ordinary container is told to end at the same time.
-
-        Silence counts from the signal on. What waits to be read, behind a sink that is slow, is no silence.
-        """
-        silence = self.config.source.wait_for_quiet
-        if not silence or isinstance(self.source, command.Command):
-            return
-        loop = asyncio.get_running_loop()
-        silent_from = loop.time()
-        while not flow.done() and (now := loop.time()) < end_by:
-            quiet = min(now - silent_from, self._pump.quiet_seconds())
-            if quiet >= silence and not self.source.unread():
-                break
-            await asyncio.wait({flow}, timeout=min(_QUIET_LOOK, end_by - now))
-        self.source.stop()
-
-    async def _give_up(self, flow: asyncio.Task[Exception | None]) -> int:
-        said = f"drain_seconds, {show_duration(self.config.drain_seconds)}, passed before everything was "
-        said += "delivered" if self._pump_ended.is_set() else "read"
-        if isinstance(self.source, command.Command) and self.source.exit_code is None:
-            said += "; the command has not ended and is killed, and what it has not written is lost"
-        self.telemetry.log.error("drain_deadline", said)
-        flow.cancel()
-        with suppress(asyncio.CancelledError):
-            await flow
-        for each in self.deliveries:
-            left = each.unsent()
-            if left.records:
-                self.telemetry.log.error(
-                    "not_drained",
-                    f"{each.name}: {left.records} records not delivered within drain_seconds",
-                    records=left.records,
-                    bytes=left.bytes,
-                    batches=left.batches,
-                )
-        return EXIT_DEADLINE
-
-    def _exit_code(self) -> int:
-        code = self.source.exit_code if isinstance(self.source, command.Command) else 0
-        return code or 0
-
-    def _signalled(self, number: signal.Signals) -> None:
-        if isinstance(self.source, command.Command):
-            if self.source.attached:
-                self.source.send_signal(number)
-            else:
-                self._early_signals.append(number)
-            self.telemetry.log.info("signal_passed_on", f"{number.name} passed on to the command", signal=number.name)
-            if number in _STOPPING:
-                self.health.stopping = True
-                self._stop_asked.set()
-            return
-        if number not in _STOPPING:
-            return
-        self.telemetry.log.info("stopping", f"{number.name}: draining", signal=number.name)
-        self.health.stopping = True
-        if not self.config.source.wait_for_quiet or self._stop_asked.is_set():  # a second signal does not wait
-            self.source.stop()
-        self._stop_asked.set()
-
-    # books
 
     async def _keep_books(self) -> None:
         """Save the checkpoint and set the gauges, again and again."""

@@ -20,7 +20,7 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from sidecar import app, config, console, formats, normalize, validation
+from sidecar import app, config, console, formats, normalize, shutdown, validation
 from sidecar.model import Lines
 from sidecar.telemetry import Log, Telemetry
 
@@ -87,7 +87,7 @@ class _Demo:
             code, answers = await self._sidecar(receiver.url)
         finally:
             await receiver.stop()
-        if self._ended_early and code != app.EXIT_DEADLINE:
+        if self._ended_early and code != shutdown.EXIT_DEADLINE:
             code = 0  # whoever has seen enough ends the service, however it takes that: no failure of the demo
         if code == 0:
             self._report(answers, receiver)
