@@ -20,6 +20,7 @@ _FULL = whole.Sizes(
     mixed_rounds=2,
     steady_seconds=10,
     short_seconds=4,
+    probes=1000,
 )
 _QUICK = whole.Sizes(
     starts=2,
@@ -30,6 +31,7 @@ _QUICK = whole.Sizes(
     mixed_rounds=1,
     steady_seconds=3,
     short_seconds=2,
+    probes=300,
 )
 
 
@@ -70,6 +72,7 @@ def _measure(progress: report.Progress, *, quick: bool) -> list[Measurement]:
             *program.mixed(),
             *program.steady(),
             *program.container(),
+            *program.probing(),
             *program.starting(),
         ]
 

@@ -88,6 +88,14 @@ def canonical_line(seed: int) -> Callable[[int], bytes]:
     return line
 
 
+def with_routes(lines: list[bytes], routes: int) -> list[bytes]:
+    """Return canonical lines that ask for so many routes, one after the other."""
+    return [
+        re.sub(rb'"method":"[A-Z]+","route":"[^"]+"', b'"method":"GET","route":"/v1/r%d/:id"' % (index % routes), line)
+        for index, line in enumerate(lines)
+    ]
+
+
 def with_secrets(lines: list[bytes], every: int = 400) -> list[bytes]:
     """Return canonical lines of which one in `every` has a secret in its path: the others must not pay for it."""
     hiding = b'?token=0123456789abcdef","status"'

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _GROUP = "metrics of requests"
 _REQUESTS = 1000  # of one batch
-_SETS = durations.Config().max_paths
+_SETS = durations.Config().max_series
 _YARDSTICK = "Counter.inc()"  # what an observation is told in
 _MOST_INCREMENTS = 4.0  # that an observation may cost
 _TURN_MS, _SCRAPE_MS = 10.0, 100.0  # that a scrape may hold the loop for at a time, and take in all
@@ -63,7 +63,7 @@ def _observing(rounds: int, say: Callable[[str], None]) -> list[Measurement]:
 async def _scraping(rounds: int, say: Callable[[str], None]) -> list[Measurement]:
     say(f"{_GROUP}, filling {_SETS} windows")
     generator = random.Random(30)
-    measured = Measured()
+    measured = Measured(max_paths=_SETS)
     for _ in range(6):
         measured.clock.pass_(120)
         for number in range(_SETS):

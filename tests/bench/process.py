@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.bench import receiver, yardsticks
+from tests.bench import receiver, scraper, yardsticks
 from tests.bench.report import BrokenError
 
 if TYPE_CHECKING:
@@ -161,6 +161,25 @@ class Sidecar:
     def _said(self) -> str:
         return self._errors.read_text(errors="replace")[-2000:]
 
+    @contextmanager
+    def scraped(self, accept: str) -> Iterator[int]:
+        """Have it scraped without a pause; yields the number of lines of a page."""
+        with _child(scraper.__name__, str(self._port), accept) as child:
+            yield int(_answer(child))
+
+    def health_seconds(self, count: int) -> list[float]:
+        """Return how long so many answers of /health take, one after the other, in ascending order."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10.0)
+        took = []
+        for _ in range(count):
+            began = time.perf_counter()
+            connection.request("GET", "/health")
+            connection.getresponse().read()
+            took.append(time.perf_counter() - began)
+            time.sleep(_POLL / 4)  # it comes when it comes, not when the last answer did
+        connection.close()
+        return sorted(took)
+
     def cpu_now(self) -> float:
         """Return the CPU seconds of all its threads so far."""
         nanoseconds = 0
@@ -191,6 +210,15 @@ class Sidecar:
                 raise BrokenError(f"{received} of {records} records arrived within {_PATIENCE:.0f} s")
             time.sleep(_POLL)
         return self.cpu_now()
+
+    def wait_until_read(self, lines: int) -> None:
+        """Wait until so many lines have become records, wherever those are."""
+        deadline = time.perf_counter() + _PATIENCE
+        while (made := self._samples().get("sidecar_records_total", 0)) < lines:
+            self._check_alive()
+            if time.perf_counter() > deadline:
+                raise BrokenError(f"{made:.0f} of {lines} records were made within {_PATIENCE:.0f} s")
+            time.sleep(_POLL)
 
     def reconcile(self, loki: Receiver, lines: int) -> None:
         """Compare what was written, what it says of itself, and what arrived. Raises BrokenError."""

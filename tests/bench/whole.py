@@ -31,6 +31,13 @@ _SHORT_WAIT_MS = 50.0
 _RATE = 1000  # lines a second
 _TICK = 0.005
 _LAST_WORDS = 1000  # lines written right before SIGTERM
+_PROBED = 1200  # lines of 400 label sets; more would wait for Loki
+_PAGE_LINES = 9600  # 24 for each of 400 label sets
+_ACCEPTED = {
+    "text": "text/plain; version=0.0.4",
+    "OpenMetrics": "application/openmetrics-text; version=1.0.0",
+    "protobuf": "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,7 @@ class Sizes:
     mixed_rounds: int
     steady_seconds: float
     short_seconds: float
+    probes: int
 
 
 class Whole:
@@ -232,6 +240,34 @@ class Whole:
                 to="importing the libraries",
             ),
         ]
+
+    def probing(self) -> list[Measurement]:
+        """Measure /health while Loki cannot be reached and scrapes of 400 label sets follow each other."""
+        of = partial(Measurement, group="/health, Loki away, 400 label sets", unit="ms")
+        starting, log = self._start("sinks.loki.url=http://127.0.0.1:9", "metrics.max_paths=400")
+        found = []
+        with starting as sidecar:
+            log.write_bytes(b"".join(corpus.with_routes(corpus.canonical(_PROBED), 400)))
+            sidecar.wait_until_read(_PROBED)
+            quiet = sidecar.health_seconds(self._sizes.probes)
+            for name, accept in _ACCEPTED.items():
+                self._say(f"/health beside scrapes as {name}")
+                with sidecar.scraped(accept) as lines:
+                    beside = sidecar.health_seconds(self._sizes.probes)
+                if lines < _PAGE_LINES:
+                    raise BrokenError(f"a page has {lines} lines, expected {_PAGE_LINES} or more")
+                for share in (0.5, 0.99):
+                    took = 1000 * beside[int(share * len(beside))]
+                    found.append(
+                        of(
+                            name=f"p{100 * share:.0f} beside scrapes as {name}",
+                            value=took,
+                            budget=5.0 if share > 0.9 else None,
+                            ratio=took / 1000 / quiet[int(share * len(quiet))],
+                            to="without scrapes",
+                        )
+                    )
+        return found
 
     def _idle(self, sidecar: process.Sidecar, log: Path) -> Measurement:
         seconds = self._sizes.idle_seconds
