@@ -2,8 +2,9 @@
 
 Problem: a scrape may hold 10 000 lines, which the library writes in 100 ms while nothing else runs, and one bad label
 or one failing collector costs it all.
-Promise: the request families come in slices from `families`; everything else comes from the registry through
-prometheus_client, and last, so that whoever joins a scrape under way still sees what happened before they asked.
+Promise: the request families come in slices from `families`; everything else comes from the registry, collected in one
+turn and last, so that whoever joined the scrape by then sees what happened before they asked, and is written by
+prometheus_client a few families at a time.
 A collector that fails takes only its own family with it and is counted. Concurrent scrapes share one run where it
 began late enough for both.
 Refused: answering HTTP (`server`), a cache that outlives the scrape, exemplars and `_created` in text 0.0.4.
@@ -33,6 +34,7 @@ negotiate = negotiation.negotiate
 accepts_gzip = negotiation.accepts_gzip
 
 _COMPRESSED_PER_TURN = 128 << 10
+_FAMILIES_PER_TURN = 6  # of the registry
 GZIP_LEVEL = 1  # 1.7 ms for 10 000 lines; level 6 takes twice that for a body a fifth smaller
 
 _PROTOBUF_KINDS = {"counter": protobuf.COUNTER, "gauge": protobuf.GAUGE}
@@ -43,6 +45,7 @@ class _Run:
     """One rendering that others may wait for."""
 
     revision: int
+    joinable: bool = True  # until the registry is asked
     done: asyncio.Event = field(default_factory=asyncio.Event)
     body: bytes | None = None
 
@@ -86,7 +89,7 @@ class Renderer:
         gzip: bool = False,
     ) -> bytes:
         """Return the exposition in one go."""
-        steps = self._steps(format.kind, frozenset(names or ()), gzip=gzip)
+        steps = self._steps(_Run(0), format.kind, frozenset(names or ()), gzip=gzip)
         while True:
             try:
                 next(steps)
@@ -102,19 +105,20 @@ class Renderer:
     ) -> bytes:
         """Return the same with turns of the event loop in between; one rendering serves all who ask meanwhile.
 
-        Whoever asks before anything was observed after the run began shares it. Whoever asks later waits for its end
-        and shares the next one, so that any number of scrapers cause at most two runs, and nobody sees an older state
-        than that of the moment they asked.
+        Whoever asks before anything was observed after the run began, and before the registry was asked, shares it.
+        Whoever asks later waits for its end and shares the next one, so that any number of scrapers cause at most two
+        runs, and nobody sees an older state than that of the moment they asked.
         """
         key = (format.kind, frozenset(names or ()), gzip)
         asked = self._requests.revision
         while (run := self._running.get(key)) is not None:
+            in_time = run.joinable and run.revision >= asked
             await run.done.wait()
-            if run.revision >= asked and run.body is not None:
+            if in_time and run.body is not None:
                 return run.body
         run = self._running[key] = _Run(self._requests.revision)
         try:
-            steps = self._steps(format.kind, key[1], gzip=gzip)
+            steps = self._steps(run, format.kind, key[1], gzip=gzip)
             while True:
                 try:
                     next(steps)
@@ -126,14 +130,14 @@ class Renderer:
             del self._running[key]
             run.done.set()
 
-    def _steps(self, kind: Kind, names: frozenset[str], *, gzip: bool) -> Generator[None, None, bytes]:
+    def _steps(self, run: _Run, kind: Kind, names: frozenset[str], *, gzip: bool) -> Generator[None, None, bytes]:
         began = time.perf_counter()
         parts = yield from self._families.write(kind, names)
         squeeze = zlib.compressobj(GZIP_LEVEL, wbits=16 + zlib.MAX_WBITS)
         if gzip:
             parts = yield from _squeezed(squeeze, parts)
-        # From here on no turn of the event loop: what the registry says must be as fresh as the latest who shares it.
-        others = self._others(kind, names)
+        run.joinable = False
+        others = yield from self._others(list(self._collected()), kind, names)
         if kind is Kind.OPENMETRICS:
             others.append(b"# EOF\n")
         if gzip:
@@ -142,11 +146,13 @@ class Renderer:
         self._requests.telemetry.scraped(time.perf_counter() - began)
         return body
 
-    def _others(self, kind: Kind, names: frozenset[str]) -> list[bytes]:
+    def _others(
+        self, metrics: Iterable[prometheus.Metric], kind: Kind, names: frozenset[str]
+    ) -> Generator[None, None, list[bytes]]:
         write = {Kind.TEXT: _registry_text, Kind.OPENMETRICS: _registry_openmetrics, Kind.PROTOBUF: _registry_protobuf}
-        parts = []
+        parts: list[bytes] = []
         seen = set(families.NAMES)
-        for metric in self._collected():
+        for metric in metrics:
             restricted = _restricted(metric, names)
             if restricted is None:
                 continue
@@ -157,6 +163,8 @@ class Renderer:
             except Exception as error:  # noqa: BLE001  whatever it is, the other families must be served
                 self._requests.telemetry.collector_failed(metric.name, repr(error))
             seen.add(metric.name)
+            if not len(seen) % _FAMILIES_PER_TURN:
+                yield
         return parts
 
     def _collected(self) -> Iterator[prometheus.Metric]:

@@ -60,7 +60,7 @@ def full() -> Measured:
 
 @pytest.mark.parametrize("form", [TEXT, OPENMETRICS, PROTOBUF], ids=["text", "openmetrics", "protobuf"])
 async def test_rule_30_a_scrape_of_400_label_sets_never_does_much_of_it_at_a_time(full: Measured, form: Format) -> None:
-    """Counted: 2 200 increments at a time, the sidecar's own metrics, where the 10 ms of the rule are 31 000."""
+    """Counted: 600 increments at a time, where the 10 ms of the rule are 31 000."""
     scrape = asyncio.create_task(Renderer(full.registry, full.requests).render_async(form, gzip=True))
     turns = []
     while not scrape.done():
@@ -70,7 +70,7 @@ async def test_rule_30_a_scrape_of_400_label_sets_never_does_much_of_it_at_a_tim
 
     assert scrape.result()
     assert len(turns) >= SETS / families.SETS_PER_TURN
-    assert max(turns) <= 5000 * increment()
+    assert max(turns) <= 1000 * increment()
 
 
 def test_what_changed_is_saved_by_the_cost_of_what_changed(full: Measured) -> None:

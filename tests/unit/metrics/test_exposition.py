@@ -435,6 +435,21 @@ async def test_a_scrape_that_joins_another_sees_what_the_registry_said_when_it_a
     assert read(late.decode())["sidecar_lines_read_total{}"] == 7
 
 
+async def test_a_scrape_that_comes_after_the_registry_was_asked_has_one_of_its_own() -> None:
+    measured = Measured()
+    renderer = Renderer(measured.registry, measured.requests)
+    early = asyncio.create_task(renderer.render_async(TEXT))
+    answers = [early]
+    while not early.done():  # one comes in every turn, and knows a line more
+        measured.telemetry.lines_read(1)
+        answers.append(asyncio.create_task(renderer.render_async(TEXT)))
+        await asyncio.sleep(0)
+
+    read_lines = [read((await each).decode())["sidecar_lines_read_total{}"] for each in answers[1:]]
+    assert all(lines >= number for number, lines in enumerate(read_lines, 1))
+    assert len({id(await each) for each in answers}) == 2
+
+
 async def test_a_scraper_that_hangs_up_leaves_the_others_their_answer() -> None:
     measured = many()
     renderer = Renderer(measured.registry, measured.requests)
