@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import subprocess
+import sys
 from collections import Counter
 
 import orjson
@@ -143,3 +145,17 @@ def test_the_json_holds_every_number(tmp_path):
             "within": False,
         }
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_whole_bench_runs_and_measures_everything(tmp_path):
+    path = tmp_path / "bench.json"
+
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench", "--quick", "--json", str(path)], capture_output=True, timeout=600
+    )
+
+    assert done.returncode == 0, done.stderr.decode()
+    found = orjson.loads(path.read_bytes())["measurements"]
+    assert all(each["value"] > 0 for each in found)
+    assert len({each["group"] for each in found}) == 10
