@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import subprocess
 import sys
 from collections import Counter
@@ -151,11 +152,8 @@ def test_the_json_holds_every_number(tmp_path):
 def test_the_whole_bench_runs_and_measures_everything(tmp_path):
     path = tmp_path / "bench.json"
 
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.bench", "--quick", "--json", str(path)], capture_output=True, timeout=600
-    )
+    subprocess.run([sys.executable, "-m", "tests.bench", "--quick", "--json", str(path)], timeout=600, check=True)
 
-    assert done.returncode == 0, done.stderr.decode()
     found = orjson.loads(path.read_bytes())["measurements"]
-    assert all(each["value"] > 0 for each in found)
-    assert len({each["group"] for each in found}) == 10
+    assert len({each["group"] for each in found}) == 11
+    assert all(math.isfinite(each["value"]) for each in found)
