@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sidecar.telemetry import Telemetry
 
 _LOG = "stdin"
+_DISK_SECONDS = 0.002  # for what the kernel was asked to fetch
 
 
 def create(
@@ -134,20 +135,26 @@ class File:
     async def start(self) -> None:
         """Nothing to open: the shell did."""
 
-    async def read(self, wait: float) -> Chunk | None:  # noqa: ARG002  a file never keeps us waiting
-        if self._ended:
-            return None
-        start = self._generation.offset
-        try:
-            data = self._generation.read()
-        except OSError as error:
-            raise SourceError(f"cannot read stdin: {generation.problem_of(error)}") from error
-        if self._generation.shrunk or data is None:
-            self._telemetry.file_truncated(_LOG, self._generation.shrunk)
-            self._generation.shrunk = 0
-        if data:
-            return Chunk(data, Position(_LOG, start))
-        self._ended = True
+    async def read(self, wait: float) -> Chunk | None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait
+        while not self._ended:
+            start = self._generation.offset
+            try:
+                data = self._generation.read()
+            except OSError as error:
+                raise SourceError(f"cannot read stdin: {generation.problem_of(error)}") from error
+            if self._generation.shrunk or data is None:
+                self._telemetry.file_truncated(_LOG, self._generation.shrunk)
+                self._generation.shrunk = 0
+            if data:
+                return Chunk(data, Position(_LOG, start))
+            if not self._generation.waits:
+                self._ended = True
+            elif loop.time() >= deadline:
+                return Chunk(b"", Position(_LOG, start))
+            else:
+                await asyncio.sleep(_DISK_SECONDS)
         return None  # an unfinished line is the pump's to keep: the file may be longer at the next start
 
     def stop(self) -> None:

@@ -1,14 +1,18 @@
-"""The source `file` on a disk that is slow: what is not in memory is fetched while the loop turns (rule 35)."""
+"""A file on a disk that is slow: what is not in memory is fetched while the loop turns (rule 35), and no end is taken for
+the end of the file."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import gzip
+import io
 import os
 
 import pytest
 
+from sidecar import telemetry
+from sidecar.sources import stdin
 from tests.support.following import Follower, GlobFollower
 from tests.support.log_writer import LogWriter
 from tests.support.reading import Reader
@@ -75,6 +79,19 @@ async def test_rule_35_what_is_read_is_the_same_and_nobody_waits_for_what_is_bei
 
     assert follower.lost == follower.gaps == {}
     assert follower.truncations == 0
+
+
+@pytest.mark.parametrize(("disk", "waits"), SLOW.values(), ids=SLOW, indirect=["disk"])
+async def test_rule_35_a_redirected_input_that_is_not_in_memory_yet_has_not_ended(tmp_path, disk, waits):
+    path = tmp_path / "input"
+    path.write_bytes(CONTENT)
+    with path.open("rb") as redirected:
+        source = stdin.create(telemetry.Telemetry(log=telemetry.Log(io.StringIO())), descriptor=redirected.fileno())
+        await source.start()
+        assert await Reader(source).rest() == CONTENT
+        await source.close()
+
+    assert disk.waited >= waits
 
 
 @pytest.mark.parametrize("disk", [[NOT_YET] * 3, [100, NOT_YET, 40, 0]], indirect=True)
