@@ -4,7 +4,10 @@ The problem: a log's name says nothing about which bytes are behind it. Rotation
 truncation empties a file under the same name, and a deleted file's inode is handed out again (20 of 20 times on ext4).
 The promise: a descriptor that is held keeps the bytes and the inode; every read first proves that what lies just
 before the offset is still what was read there; a file met again is the known one only if its head and the mark
-behind the offset say so. Refused: opening by name to go on reading, and trusting an inode alone.
+behind the offset say so. Another file that has the known one's name and content (an editor wrote it and renamed it over
+the log) is taken for its continuation only where these bytes tell a time: a program that starts anew may write the same
+banner again, which would be lost, and no start writes the same time twice. Without a time it is read from its start,
+and its lines come twice. Refused: opening by name to go on reading, and trusting an inode alone.
 Which generation is read when is `succession`'s affair; where they lie in a directory, `siblings`'.
 """
 
@@ -32,7 +35,7 @@ _REFUSALS = 50  # a tenth of a second, at 2 ms a look
 _NEVER = 1 << 30
 
 _SAMPLE_BYTES = 64 * 1024  # of either end, to know a file that was written anew with the content of another
-_TIME_OF_DAY = re.compile(rb"\d\d:\d\d:\d\d")
+_TIME = re.compile(rb"\d\d:\d\d:\d\d|\b(?:ts|time|timestamp)\"?[:=] ?\"?\d{10}")  # of day, or since the epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +67,16 @@ class Identity:
 
     def same_content(self, descriptor: int) -> bool:
         """Whether the file behind `descriptor` begins as this one did and reads the same just before `end`."""
+        head, mark = self._proof(descriptor)
+        return self.begins(head) and self.ends(mark)
+
+    def continued_by(self, descriptor: int) -> bool:
+        """Whether another file under this one's name has its content and goes on: what proves it tells a time."""
+        return self.same_content(descriptor) and any(map(_TIME.search, self._proof(descriptor)))
+
+    def _proof(self, descriptor: int) -> tuple[bytes, bytes]:
         behind = min(PROOF_BYTES, self.end)
-        head = os.pread(descriptor, self.head_bytes, 0)
-        return self.begins(head) and self.ends(os.pread(descriptor, behind, self.end - behind))
+        return os.pread(descriptor, self.head_bytes, 0), os.pread(descriptor, behind, self.end - behind)
 
     def begins(self, head: bytes) -> bool:
         """Whether content that begins so, and perhaps goes on, begins as this does."""
@@ -251,19 +261,14 @@ class Generation:
         self.complete = True
 
     def is_replaced_by(self, descriptor: int) -> bool:
-        """Whether this file has no name any more, and the other was made from it: its content, and perhaps more.
-
-        So editors and `sed -i` change a log: they write a file beside it and rename that over it. A log that is
-        deleted and begun anew may begin alike too (Gin's banner), and must be read; so the same content proves it only
-        where it tells a time of day, which no start writes twice.
-        """
+        """Whether this file has no name any more, and the other was made from it: its content, and perhaps more."""
         if self.descriptor < 0 or self.ended or not self.offset or os.fstat(self.descriptor).st_nlink:
             return False
         end = os.fstat(self.descriptor).st_size
         if end < self.offset or not self.proves() or not same_beginning(self.descriptor, descriptor, end):
             return False
-        return all(
-            _TIME_OF_DAY.search(os.pread(self.descriptor, _SAMPLE_BYTES, begin))
+        return any(
+            _TIME.search(os.pread(self.descriptor, min(_SAMPLE_BYTES, end), begin))
             for begin in (0, max(0, end - _SAMPLE_BYTES))
         )
 

@@ -1,8 +1,8 @@
 """Finding the generations of a saved position again after a downtime, whatever their files are called by then.
 
 The problem: while nobody looked, the log may have been renamed, truncated, copied, deleted, or all of it.
-The promise: a saved generation goes on where delivery stood if a file with its inode, or a copy, proves to be it;
-what was read and not delivered and is found nowhere is counted as lost; what was written to files that nobody has
+The promise: a saved generation goes on where delivery stood if a file with its inode, the file that has the log's name
+now, or a copy proves to be it (`generation` says how); what was read and not delivered and is found nowhere is counted as lost; what was written to files that nobody has
 seen is left for `known` to find. Refused: to guess. A state that makes no sense is the caller's to report.
 """
 
@@ -94,6 +94,11 @@ async def restore(
     truncated = False
     archives = [one for one in siblings.rotated(path, compressed=True) if one.compressed] if missing else []
     for index, entry in missing:
+        newest = index == len(state.entries) - 1 and _place(path) not in held
+        again = _replaced(entry, path) if newest else None
+        if again is not None:
+            held[again.place] = (index, again)
+            continue
         copy = None if entry.done else _copy(entry, rotated, held, known)
         if copy is None:
             archived, archive = await _archived(entry, archives)
@@ -159,6 +164,20 @@ def _find(entry: Entry, path: str) -> tuple[int, str] | None:
         if entry.identity.same_content(descriptor):
             return descriptor, sibling.path
         os.close(descriptor)
+    return None
+
+
+def _replaced(entry: Entry, path: str) -> Generation | None:
+    """Go on in the file that took the newest generation's place and has its content: an editor's work."""
+    if entry.ended or not entry.identity.end:
+        return None
+    try:
+        descriptor = generation.open_log(path)
+    except OSError:
+        return None
+    if entry.identity.continued_by(descriptor):
+        return entry.hold(descriptor, path)
+    os.close(descriptor)
     return None
 
 

@@ -292,6 +292,115 @@ async def test_deleted_and_recreated_while_down_the_new_file_is_read_whole_and_t
     assert follower.truncations + sum(follower.gaps.values()) == 1
 
 
+GIN = "[GIN] 2026/07/04 - 12:00:%02d | 200 |    1.5ms |  10.0.0.1 | GET      \"/orders/1\""
+EPOCH = '{"level":"info","ts":17831664%02d.123,"msg":"%s"}'
+BANNER = "[GIN-debug] [WARNING] Running in debug mode. Switch to release mode in production."
+TIMED = {
+    "Gin": ["start", GIN % 1, GIN % 2],
+    "seconds since the epoch": [EPOCH % (1, "one"), EPOCH % (2, "two")],
+    "a banner, and a line with a time": [BANNER * 10, GIN % 1],
+    "a line with a time, and more than the mark holds": [GIN % 1, "x" * 1000],
+}
+
+
+def replace(path, content):
+    """What an editor does: another file, in its place in one step."""
+    before = path.stat().st_ino
+    beside = path.with_name("beside")
+    beside.write_bytes(content)
+    beside.rename(path)
+    assert path.stat().st_ino != before
+
+
+@pytest.mark.parametrize("texts", TIMED.values(), ids=TIMED)
+async def test_c12_replaced_while_down_by_its_content_and_more_it_goes_on_at_the_old_offset(
+    follower, writer, path, texts
+):
+    saved = await life(follower, writer, *texts)
+    unread = writer.lines("unread")
+    replace(path, path.read_bytes() + b"more\n")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(unread + b"more\n")
+        with LogWriter(path) as again:
+            await reader.expect(again.lines("appended"))
+        await reader.silence()
+        saved = follower.saved(reader)
+
+    async with follower.following(saved) as reader:
+        await reader.silence()
+
+    assert follower.rotations == follower.truncations == 0
+    assert follower.lost == follower.gaps == {}
+
+
+async def test_c12_rule_22_replaced_while_down_what_was_not_delivered_is_read_again(path, writer):
+    follower = Follower(path)
+    first, second = writer.lines(GIN % 1), writer.lines(GIN % 2)
+    async with follower.following() as reader:
+        await reader.expect(first + second)
+        (log,) = reader.logs
+        saved = reader.source.snapshot({log: Position(log, len(first))})
+    replace(path, path.read_bytes() + b"more\n")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(second + b"more\n")
+        assert reader.chunks[0].start == Position(log, len(first))
+
+    assert follower.lost == follower.gaps == {}
+
+
+async def test_c12_replaced_while_down_after_a_rotation_both_are_found(follower, writer, path):
+    saved = await life(follower, writer, GIN % 1)
+    async with follower.following(saved) as reader:
+        expected = writer.lines(GIN % 2)
+        writer.rotate()
+        expected += writer.lines(GIN % 3)
+        await reader.expect(expected)
+        saved = follower.saved(reader)
+    replace(path, path.read_bytes() + b"more\n")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(b"more\n")
+        await reader.silence()
+
+    assert follower.lost == follower.gaps == {}
+
+
+OTHERS = {
+    "other lines": lambda old: b"other\n" + old,
+    "another head": lambda old: b"!" + old[1:] + b"more\n",
+    "another tail": lambda old: old[:-2] + b"!\n" + b"more\n",
+    "less": lambda old: old[: len(old) // 2],
+    "nothing": lambda old: b"",
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+async def test_c12_g07_replaced_while_down_by_other_content_it_is_read_from_its_start(follower, writer, path, other):
+    saved = await life(follower, writer, *(GIN % number for number in range(20)))
+    content = other(path.read_bytes())
+    replace(path, content)
+
+    async with follower.following(saved) as reader:
+        await reader.expect(content)
+        with LogWriter(path) as again:
+            await reader.expect(again.lines("appended"))
+
+    assert follower.lost == {}
+    assert follower.gaps == {"rotated_away": 1}
+
+
+async def test_c12_rule_07_replaced_while_down_content_without_a_time_proves_nothing(follower, writer, path):
+    """A restarted program writes the same banner; rather twice than never."""
+    saved = await life(follower, writer, BANNER, BANNER)
+    content = path.read_bytes() + b"another start\n"
+    replace(path, content)
+
+    async with follower.following(saved) as reader:
+        await reader.expect(content)
+
+
 async def test_rule_36_what_was_read_and_not_delivered_and_is_gone_is_counted(follower, writer):
     async with follower.following() as reader:
         await reader.expect(writer.lines("one", "two"))

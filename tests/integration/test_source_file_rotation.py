@@ -215,6 +215,24 @@ async def test_c12_a_file_replaced_by_one_with_its_content_and_more_goes_on_at_t
     assert follower.lost == follower.gaps == {}
 
 
+TIMED = {
+    "seconds since the epoch": [b'{"level":"info","ts":1783166401.123,"msg":"one"}'],
+    "a banner as long as a sample, and a line with a time": [b"route" * 14_000, b"12:00:01 one"],
+}
+
+
+@pytest.mark.parametrize("texts", TIMED.values(), ids=TIMED)
+async def test_c12_one_time_in_what_was_read_proves_it(follower, writer, path, texts):
+    async with follower.following() as reader:
+        old = b"".join(text + b"\n" for text in texts)
+        writer.write(old)
+        await reader.expect(old)
+        replace(path, old + b"more\n")
+        await reader.expect(b"more\n")
+
+    assert len(reader.logs) == 1
+
+
 OTHER = {
     "another head": b"12:00:01 other\n12:00:02 two\n12:00:03 three\n",
     "another tail": b"12:00:01 one\n12:00:02 two\n12:00:03 thre!\n12:00:04 more\n",
