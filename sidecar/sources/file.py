@@ -60,6 +60,7 @@ class File(polling.Polling):
         self._missing = False  # the path names nothing
         self._asked_at = 0.0  # what lies beside it then; a file may have had the name for a moment
         self._began = False  # what appears from now on is read from its start
+        self._seen_ns = 0  # rotated files that were written to before are read, or left out
         self._left_out: tuple[int, int, int] | None = None  # device, inode, size of what was there at a first start
 
     async def start(self) -> None:
@@ -68,12 +69,16 @@ class File(polling.Polling):
         state = self._state()
         if state is None:
             self._first(now)
-        elif await resume.restore(state, self._path, self._succession, self._known, self._telemetry, now):
+        else:
             self._began = True
-            self._restart(now)
-        self._began = self._began or state is not None
+            self._seen_ns = state.modified_ns
+            if await resume.restore(state, self._path, self._succession, self._known, self._telemetry, now):
+                self._restart(now)
         self._discover(self._begin())
         self._began = True
+        newest = self._succession.newest
+        if state is not None and newest is not None and not newest.offset:
+            self._before(newest, now)
 
     @property
     def finished(self) -> bool:
@@ -85,12 +90,13 @@ class File(polling.Polling):
         return self._succession.held(status) is not None
 
     def snapshot(self, delivered: Mapping[str, Position]) -> dict[str, object]:
-        newest = max((one.modified_ns for one in self._succession.generations), default=0)
+        # What was not read says nothing of the files beside it.
+        read = (one.modified_ns for one in self._succession.written() if one.identity.end)
         return {
             "kind": "file",
             "path": self._path,
             "serial": self._succession.serial,
-            "modified_ns": max(newest, self._known.modified_ns),
+            "modified_ns": max(self._seen_ns, self._known.modified_ns, *read),
             "generations": self._succession.snapshot(delivered),
         }
 
@@ -207,8 +213,10 @@ class File(polling.Polling):
 
     def _first(self, now: float) -> None:
         """Begin with what exists: the rotated files too, or nothing of it."""
-        rotated = siblings.rotated(self._path, compressed=not self._start_at_end)
+        rotated = siblings.rotated(self._path, compressed=True)
         if self._start_at_end:
+            self._seen_ns = max((one.status.st_mtime_ns for one in rotated), default=0)
+            rotated = [one for one in rotated if not one.compressed]
             with contextlib.suppress(OSError):
                 status = self._file.stat()
                 self._left_out = (status.st_dev, status.st_ino, status.st_size)

@@ -150,7 +150,7 @@ def _held(state: State, matches: Mapping[int, tuple[Found, int]], telemetry: Tel
         if earlier is not None:  # one descriptor reads both logs, from where delivery stood
             entry.offset = min(entry.offset, earlier.offset)
             earlier.close()
-        held[one.path] = again = _hold(entry, one, descriptor)
+        held[one.path] = again = entry.hold(descriptor, one.path)
         again.instance = instance
     return list(held.values())
 
@@ -214,13 +214,6 @@ def _proved(entry: resume.Entry, candidates: Sequence[Found]) -> tuple[Found, in
             return one, descriptor
         os.close(descriptor)
     return None
-
-
-def _hold(entry: resume.Entry, one: Found, descriptor: int) -> Generation:
-    if not one.compressed:
-        return entry.hold(descriptor, one.path)
-    # What was written behind the end that was told is in the file too.
-    return gzipped.Gzipped(descriptor, one.path, entry.log, min(entry.offset, entry.identity.end), entry.identity)
 
 
 def _account(entry: resume.Entry, telemetry: Telemetry) -> None:

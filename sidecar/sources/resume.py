@@ -1,9 +1,10 @@
 """Finding the generations of a saved position again after a downtime, whatever their files are called by then.
 
 The problem: while nobody looked, the log may have been renamed, truncated, copied, deleted, or all of it.
-The promise: a saved generation goes on where delivery stood if a file with its inode, the file that has the log's name
-now, or a copy proves to be it (`generation` says how); what was read and not delivered and is found nowhere is counted as lost; what was written to files that nobody has
-seen is left for `known` to find. Refused: to guess. A state that makes no sense is the caller's to report.
+The promise: a saved generation goes on where delivery stood if a file with its inode, the one that has the log's name
+now, or a copy proves to be it (`generation` says how); what was read and not delivered and is found nowhere is counted
+as lost; what was written to files that nobody has seen is left for `known` to find. Refused: to guess. A state that
+makes no sense is the caller's to report.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ class Entry:
 
     def hold(self, descriptor: int, path: str) -> Generation:
         """Go on where delivery stood."""
-        one = generation.Generation(descriptor, path, self.log, min(self.offset, self.identity.end))
+        offset = min(self.offset, self.identity.end)
+        if path.endswith(gzipped.SUFFIX):  # what was written behind an end that was told is in it too
+            return gzipped.Gzipped(descriptor, path, self.log, offset, self.identity)
+        one = generation.Generation(descriptor, path, self.log, offset)
         one.proven = self.identity
         if self.done:
             one.told = one.offset
@@ -92,10 +96,16 @@ async def restore(
     rotated = siblings.rotated(path)
     held, missing = _by_inode(state, path)
     truncated = False
-    archives = [one for one in siblings.rotated(path, compressed=True) if one.compressed] if missing else []
+    last = state.entries[-1] if state.entries else None
+    # Of a log that nothing was read of, nobody knows whether it is what it was: its file may have been copied and cut
+    # off, or be another one that got its inode.
+    unread = last is None or not last.identity.end
+    archives = [one for one in siblings.rotated(path, compressed=True) if one.compressed] if missing or unread else []
+    gone = [entry for _, entry in missing if not entry.identity.end]
     for index, entry in missing:
-        newest = index == len(state.entries) - 1 and _place(path) not in held
-        again = _replaced(entry, path) if newest else None
+        if not entry.identity.end:
+            continue  # what was written to it is among what nobody has seen, if it still is
+        again = _replaced(entry, path) if entry is last and _place(path) not in held else None
         if again is not None:
             held[again.place] = (index, again)
             continue
@@ -113,19 +123,31 @@ async def restore(
             truncated = True
     for _, one in sorted(held.values(), key=lambda item: item[0]):
         succession.add(one, now)
-    for archive in archives:  # compressed before anybody read it
-        if archive.status.st_mtime_ns > state.modified_ns:
-            descriptor = generation.open_log(archive.path)
-            succession.add(gzipped.Gzipped(descriptor, archive.path, succession.name(archive.place)), now)
 
     newest = succession.newest
     named = newest is not None and newest.place == _place(path)
-    # Of a file that nothing was read of, nobody knows whether it is what it was: it may have been copied and cut off.
-    undisturbed = named and newest is not None and newest.offset > 0
+    undisturbed = named and newest is not None and newest.identity.end > 0
+    archives = [
+        one for one in archives if one.status.st_mtime_ns > state.modified_ns and succession.held(one.status) is None
+    ]
+    for archive in archives:  # compressed before anybody read it
+        try:
+            descriptor = generation.open_log(archive.path)
+        except OSError as error:
+            telemetry.source_waiting(archive.path, generation.problem_of(error))
+            continue
+        if named and not undisturbed:
+            telemetry.file_truncated(path, 0)
+        one = gzipped.Gzipped(descriptor, archive.path, succession.name(archive.place))
+        succession.add(one, now, newest if named and not undisturbed else None)
     seen_ns = state.modified_ns + named
-    for sibling in rotated:
-        if succession.held(sibling.status) is None and (undisturbed or sibling.status.st_mtime_ns < seen_ns):
+    fresh = [one for one in rotated if succession.held(one.status) is None]
+    for sibling in fresh:
+        if undisturbed or sibling.status.st_mtime_ns < seen_ns:
             known.learn(sibling)
+    if not archives and (undisturbed or not any(one.status.st_mtime_ns >= seen_ns for one in fresh)):
+        for entry in gone:
+            _account(entry, path, telemetry, known_now=True, copied=False)
     return truncated
 
 
@@ -153,10 +175,13 @@ def _by_inode(state: State, path: str) -> tuple[dict[tuple[int, int], tuple[int,
 def _find(entry: Entry, path: str) -> tuple[int, str] | None:
     """Return a descriptor and the name of the file that has the entry's inode and proves to be it.
 
-    The device's number proves nothing either way: it may change with the next mount.
+    The device's number proves nothing either way: it may change with the next mount. Where nothing was read that could
+    prove it, the name must be like the log's: the inode may be any file's by now.
     """
     directories = [Path(path).parent, Path(path).resolve().parent, Path(entry.path).parent]
     for sibling in siblings.with_inode(directories, entry.identity.inode):
+        if not entry.identity.end and not _named_alike(sibling.path, entry, path):
+            continue
         try:
             descriptor = generation.open_log(sibling.path)
         except OSError:
@@ -167,9 +192,14 @@ def _find(entry: Entry, path: str) -> tuple[int, str] | None:
     return None
 
 
+def _named_alike(name: str, entry: Entry, path: str) -> bool:
+    same = name == entry.path or siblings.is_rotated(name, path)
+    return same or Path(name).name.startswith((Path(path).name, Path(path).resolve().name))
+
+
 def _replaced(entry: Entry, path: str) -> Generation | None:
     """Go on in the file that took the newest generation's place and has its content: an editor's work."""
-    if entry.ended or not entry.identity.end:
+    if entry.ended:
         return None
     try:
         descriptor = generation.open_log(path)
@@ -208,8 +238,7 @@ async def _archived(entry: Entry, archives: list[Sibling]) -> tuple[Generation |
         if entry.done:
             os.close(descriptor)
             return None, archive
-        offset = min(entry.offset, entry.identity.end)
-        return gzipped.Gzipped(descriptor, archive.path, entry.log, offset, entry.identity), archive
+        return entry.hold(descriptor, archive.path), archive
     return None, None
 
 

@@ -292,7 +292,7 @@ async def test_deleted_and_recreated_while_down_the_new_file_is_read_whole_and_t
     assert follower.truncations + sum(follower.gaps.values()) == 1
 
 
-GIN = "[GIN] 2026/07/04 - 12:00:%02d | 200 |    1.5ms |  10.0.0.1 | GET      \"/orders/1\""
+GIN = '[GIN] 2026/07/04 - 12:00:%02d | 200 |    1.5ms |  10.0.0.1 | GET      "/orders/1"'
 EPOCH = '{"level":"info","ts":17831664%02d.123,"msg":"%s"}'
 BANNER = "[GIN-debug] [WARNING] Running in debug mode. Switch to release mode in production."
 TIMED = {
@@ -471,6 +471,65 @@ async def test_rule_21_e14_compressed_generations_are_read_at_a_first_start_from
         await reader.silence()
     async with Follower(path, start_at="end").following() as reader:
         await reader.silence()
+
+
+def compressed_copy(writer):
+    compress(writer.copytruncate("-20260704"))
+
+
+ROTATIONS = {
+    "copied": lambda writer: writer.copytruncate(),
+    "copied and compressed": compressed_copy,
+    "renamed": lambda writer: writer.rotate(),
+    "renamed and compressed": lambda writer: compress(writer.rotate("-20260704")),
+}
+
+
+@pytest.mark.parametrize("follows", ["something new", "nothing yet"])
+@pytest.mark.parametrize("begins", ["with lines", "empty"])
+@pytest.mark.parametrize("rotate", ROTATIONS.values(), ids=ROTATIONS)
+@pytest.mark.parametrize("idle_lives", range(3))
+async def test_rule_25_a_log_of_which_nothing_was_read_is_found_however_often_nobody_reads_it(
+    path, writer, rotate, begins, follows, idle_lives
+):
+    follower = Follower(path)
+    expected = writer.lines("there at the start") if begins == "with lines" else b""
+    async with follower.following() as reader:
+        saved = follower.saved(reader)
+    expected += writer.lines("written while down")
+    rotate(writer)
+    if follows == "something new":
+        expected += writer.lines("after the rotation")
+    for _ in range(idle_lives):
+        async with follower.following(saved) as reader:
+            saved = follower.saved(reader)
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+        await reader.expect(writer.lines("after the start"))
+        await reader.silence()
+        saved = follower.saved(reader)
+    async with follower.following(saved) as reader:
+        await reader.silence()
+
+    assert follower.lost == follower.gaps == {}
+    assert (follower.rotations, follower.truncations) in {(1, 0), (0, 1)}
+
+
+async def test_rule_06_the_inode_of_a_file_that_nothing_was_read_of_makes_no_other_programs_file_the_log(path, writer):
+    """Nothing but the name tells them apart: the inode of a deleted file is the next one's."""
+    follower = Follower(path)
+    async with follower.following() as reader:
+        saved = follower.saved(reader)
+    writer.lines("maybe another program's")
+    path.rename(path.with_name("private.txt"))
+    writer.reopen()
+
+    async with follower.following(saved) as reader:
+        await reader.expect(writer.lines("in the log"))
+        await reader.silence()
+
+    assert follower.gaps == {"rotated_away": 1}
 
 
 @pytest.mark.parametrize("how", ["cut", "head", "middle"])
