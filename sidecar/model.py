@@ -69,6 +69,7 @@ class Lines:
     blank: int = 0  # physical lines with nothing but white space, left out of `texts`
     lost_bytes: int = 0  # cut from truncated lines
     spans: list[tuple[int, int]] = field(default_factory=list)  # of texts made of pieces: start, last piece's start
+    blocks: list[list[tuple[str, int]]] = field(default_factory=list)  # of texts made of lines: log and start of each
     malformed: int = 0  # lines of a CRI or docker log that are not written as such; kept raw, one text each
 
     @property
@@ -100,6 +101,7 @@ class Lines:
                 self.stamps += more.stamps
         self.marks.update({index + offset: mark for index, mark in more.marks.items()})
         self.kinds.update({index + offset: kind for index, kind in more.kinds.items()})
+        self.blocks += more.blocks
         self.joined += more.joined
         self.blank += more.blank
 

@@ -1,9 +1,11 @@
-"""Where a log passes into the next: the pieces of a line that go along, and when all of a log has been handed over.
+"""Where a position may lie, and where a log passes into the next.
 
-The problem: a runtime begins a line in one file and ends it in the next, and a position must not lie among its pieces:
-whoever began to read there would take the rest for a line of its own.
-The promise: pieces go to the log that says it continues theirs, whatever is read in between; a log is over once nothing
-that began in it is pending, here or in a log behind it. Refused: to hold text; that is the framers'.
+The problem: what belongs together (the pieces of a line, the lines of a block) may lie apart, with lines of another
+stream between them, and may begin in one file and end in the next. A position among them, where the other stream's open
+block holds it, would make whoever begins to read there take the rest for something of its own.
+The promise: `outside` moves a position before what it is inside of; pieces go to the log that says it continues theirs,
+whatever is read in between; a log is over once nothing that began in it is pending, or may be read again, here or in a
+log behind it. Refused: to hold text; that is the framers'.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from sidecar.framing import Carried, Framer
 
 Input = tuple[str, str]  # log and stream
+Place = tuple[str, int]  # log and the start of a line
+_Span = tuple[int, int, frozenset[str]]  # its first and last place in a log, and the earlier logs that it began in
 
 
 class Passages:
@@ -26,7 +30,7 @@ class Passages:
         self._carried: dict[Input, Carried] = {}  # the last pieces of a log that has ended
         # Where a log began with such pieces, at which their line counts, and the logs they are from.
         self._begun_by: dict[Input, tuple[int, set[str]]] = {}
-        self._spans: dict[str, list[tuple[int, int]]] = {}  # log → lines of pieces that a position may be inside of
+        self._spans: dict[str, list[_Span]] = {}  # log → lines of pieces, and blocks, that a position may be inside of
 
     @property
     def waiting(self) -> Iterator[tuple[str, Carried]]:
@@ -54,26 +58,39 @@ class Passages:
 
     def pieces(self, log: str, spans: list[tuple[int, int]]) -> None:
         """Take note of lines made of pieces: start, and the last piece's start."""
-        if spans:
-            self._spans.setdefault(log, []).extend(spans)
+        for first, last in spans:
+            self._join(log, first, last)
+
+    def blocks(self, blocks: list[list[Place]]) -> None:
+        """Take note of blocks that are handed over: the places of their lines."""
+        for places in blocks:
+            log, last = places[-1]
+            first = next(start for other, start in places if other == log)
+            earlier = frozenset(other for other, _ in places if other != log)
+            self._join(log, first, last, earlier)
+
+    def _join(self, log: str, first: int, last: int, earlier: frozenset[str] = frozenset()) -> None:
+        """Note a span; one that overlaps the span before it makes it longer, or a busy log would have ever more."""
+        spans = self._spans.setdefault(log, [])
+        if spans and first < spans[-1][1] and spans[-1][0] < last:
+            start, end, logs = spans.pop()
+            first, last, earlier = min(first, start), max(last, end), earlier | logs
+        spans.append((first, last, earlier))
 
     def outside(self, log: str, position: int) -> int:
-        """Return the last position, up to this one, that is not among the pieces of a line.
-
-        Another stream's open block may end a position there.
-        """
+        """Return the last position, up to this one, that is not inside of a line of pieces or a block."""
         spans = self._spans.get(log)
         if spans is None:
             return position
-        while inside := [start for start, last in spans if start < position <= last]:
+        while inside := [start for start, last, _ in spans if start < position <= last]:
             position = min(inside)
         spans = self._spans[log] = [span for span in spans if span[1] >= position]
         if not spans:
             del self._spans[log]
         return position
 
-    def over(self, pending: Iterable[tuple[str, int]], framers: Mapping[Input, Framer]) -> list[tuple[str, int]]:
-        """Return the logs that are over now, each with its end. `pending` are lines in open blocks: log and start.
+    def over(self, pending: Iterable[Place], framers: Mapping[Input, Framer]) -> list[Place]:
+        """Return the logs that are over now, each with its end. `pending` are lines in open blocks.
 
         A line that goes on in the next log is pending until it is handed over: its first pieces are in this one.
         """
@@ -85,11 +102,17 @@ class Passages:
                 source in self._carried
                 or (framer is not None and framer.carries)
                 or (source[0], first) in places
-                or any(start == first for start, _ in self._spans.get(source[0], ()))
+                or any(start == first for start, _, _ in self._spans.get(source[0], ()))
             ):
                 begun |= logs
             else:
                 del self._begun_by[source]
+        while True:  # what a log that is not over holds up, may hold up others
+            kept = [spans for log, spans in self._spans.items() if log in begun or log not in self.ended]
+            more = {log for spans in kept for _, _, earlier in spans for log in earlier}
+            if more <= begun:
+                break
+            begun |= more
         over = [(log, end) for log, end in self.ended.items() if log not in begun]
         for log, _ in over:
             del self.ended[log]

@@ -282,6 +282,7 @@ class Pump:
             assembler = lane.assemblers.get(source)
             if assembler is not None and assembler.pending:
                 lines = assembler.flush()
+                self._passages.blocks(lines.blocks)
                 made = lane.normalizer.normalize(lines).records if lines.texts else []
                 self._repeated += self._dispatch.forwarded(made, counts=False)
         if not self._again and not any(one.pending for one in lane.assemblers.values()):
@@ -439,6 +440,7 @@ class Pump:
         nothing of it.
         """
         result = lane.normalizer.normalize(lines) if lines.texts else None
+        self._passages.blocks(lines.blocks)
         if lane.counts and lines.physical:
             self._telemetry.lines_read(lines.physical, joined=lines.joined, blank=lines.blank)
         records, self._repeated = self._repeated, []

@@ -222,7 +222,7 @@ def _place(lines: Lines, index: int) -> tuple[str, int] | None:
 class _Out:
     """The lines that leave one call, in order; their columns are gathered at the end."""
 
-    __slots__ = ("_counts", "_elsewhere", "_kinds", "_marks", "_source", "blank", "joined", "rows", "texts")
+    __slots__ = ("_blocks", "_counts", "_elsewhere", "_kinds", "_marks", "_source", "blank", "joined", "rows", "texts")
 
     def __init__(self, source: Lines, *, counts: bool = True) -> None:
         self.texts: list[bytes] = []
@@ -234,6 +234,7 @@ class _Out:
         self._elsewhere: dict[int, tuple[Lines, int]] = {}  # text → its line, where that came with an earlier call
         self._kinds: dict[int, str] = {}
         self._marks: dict[int, Mark] = {}
+        self._blocks: list[list[tuple[str, int]]] = []
 
     def single(self, text: bytes, index: int) -> None:
         if self._source.marks and index in self._source.marks:
@@ -256,6 +257,9 @@ class _Out:
         if len(texts) > 1 or block.split:
             self._kinds[len(self.texts)] = block.rule.kind
         self.joined += len(texts) - 1
+        first = _place(*block.origin)
+        if first is not None and block.places:
+            self._blocks.append([first, *block.places])
         self.foreign(b"\n".join(texts) if len(texts) > 1 else texts[0], block.origin, block.mark)
 
     def finish(self) -> Lines:
@@ -276,6 +280,7 @@ class _Out:
             ),
             marks=self._marks,
             kinds=self._kinds,
+            blocks=self._blocks,
             joined=self.joined,
             blank=self.blank,
         )
