@@ -198,7 +198,43 @@ async def test_rule_31_a_connection_follows_with_timestamps_from_the_second_befo
 # H06: what the API does to its clients
 
 
-@pytest.mark.parametrize("end", ["cut", "abort"])
+ENDS = ["cut", "close", "abort"]  # cleanly, as the API server passes the kubelet's end on; in between; by a reset
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("written", [b"", b"t", b"two is "], ids=["between two lines", "one byte", "half a line"])
+async def test_h06_cut_after_four_hours_wherever_the_line_is_nothing_is_lost_or_comes_twice(fake, end, written):
+    followed = Followed(fake)
+    async with followed.reading() as reader:
+        fake.write(b"one\n" + written)
+        await expect(reader, b"one")
+        for _ in range(3):
+            await nothing_more(reader)
+            getattr(fake, end)()
+        fake.write(b"two is long\n"[len(written) :] + b"three\n")
+        await expect(reader, b"one", b"two is long", b"three")
+        await nothing_more(reader)
+        assert reader.ended == []
+        assert followed.gaps == {}
+
+
+@pytest.mark.parametrize("torn", range(1, 33, 5))
+async def test_h06_a_connection_that_closes_within_a_chunk_gives_that_line_once_and_whole(fake, torn):
+    second = 1_700_000_000 * SECOND
+    line = b"2023-11-14T22:13:20.000000000Z two\n"
+    followed = Followed(fake)
+    async with followed.reading() as reader:
+        fake.write(b"one\n", ns=second)
+        await expect(reader, b"one")
+        fake.close(line[:torn])
+        await nothing_more(reader)
+        fake.write(b"two\nthree\n", ns=second)
+        await expect(reader, b"one", b"two", b"three")
+        await nothing_more(reader)
+        assert followed.gaps == {}
+
+
+@pytest.mark.parametrize("end", ENDS)
 async def test_h06_a_stream_that_ends_is_no_end_while_the_container_runs(fake, end):
     followed = Followed(fake)
     async with followed.reading() as reader:

@@ -83,6 +83,8 @@ class FakeKubernetes:
         self._changed = asyncio.Event()
         self._cuts = 0
         self._aborts = 0
+        self._closes = 0
+        self._torn = b""
         self._port = 0
 
     async def __aenter__(self) -> Self:
@@ -165,8 +167,14 @@ class FakeKubernetes:
         self._notify()
 
     def cut(self) -> None:
-        """End every stream cleanly: the 4 hours are over."""
+        """End every stream cleanly, wherever it is: the kubelet's 4 hours are over, and the API server passes that on."""
         self._cuts += 1
+        self._notify()
+
+    def close(self, torn: bytes = b"") -> None:
+        """Close every connection without the last chunk, behind the first bytes of one: the server's own deadline."""
+        self._closes += 1
+        self._torn = torn
         self._notify()
 
     def abort(self) -> None:
@@ -245,7 +253,7 @@ class FakeKubernetes:
         return response
 
     async def _stream(self, request: web.Request, response: web.StreamResponse, instance: Instance) -> None:
-        cuts, aborts = self._cuts, self._aborts
+        cuts, aborts, closes = self._cuts, self._aborts, self._closes
         since = request.query.get("sinceTime")
         since_ns = int(datetime.fromisoformat(since).timestamp()) * SECOND if since else 0
         following = request.query.get("follow") == "true"
@@ -260,6 +268,12 @@ class FakeKubernetes:
             if self._aborts != aborts:
                 if request.transport is not None:  # else the client is gone
                     request.transport.abort()
+                return
+            if self._closes != closes:
+                if request.transport is not None:
+                    if self._torn:
+                        request.transport.write(b"%x\r\n%s" % (len(self._torn) + 1, self._torn))
+                    request.transport.close()
                 return
             if self._cuts != cuts:
                 return
