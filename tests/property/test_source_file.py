@@ -1,7 +1,7 @@
 """Law: whatever a writer, a rotation and a restart do to the files, every line is read once and in order.
 
 Only what nobody can survive is left out: a truncation without copy, or a deletion, of what was not read yet; and a
-copytruncate of a file of which nothing was read, while the sidecar is down or with a rename on top of it.
+rename on top of a copytruncate of a file of which nothing was read.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class World:
         self.count = 0
 
     async def act(self, what: str) -> None:
-        if self.hidden and what not in {"line", "tear", "read"}:
+        if self.hidden and what not in {"line", "tear", "read", "save", "crash", "stop", "start"}:
             return
         match what:
             case "line":
@@ -72,10 +72,9 @@ class World:
                 self.finish_line()
                 self.writer.reopen()
                 self.renamed = self.begun = False
-            case "copytruncate" if not self.renamed and (self.begun or self.reader is not None):
+            case "copytruncate" if not self.renamed:
                 self.finish_line()
                 self.hidden = not self.begun
-                self.spoiled = self.spoiled or self.hidden
                 self.writer.copytruncate()
                 self.begun = False
             case "truncate" if not self.renamed and self.drained and self.begun and self.reader is not None:
