@@ -147,7 +147,7 @@ class Cri(polling.Polling):
         except FileNotFoundError:
             self.attached = True  # the kubelet makes it when it first starts the container
             self._began = True
-            self._telemetry.source_waiting(str(self._directory), "it does not exist")
+            self._telemetry.source_waiting(str(self._directory), "it does not exist", "missing")
             return
         except OSError as error:
             self._unreadable(str(self._directory), error)
@@ -176,7 +176,9 @@ class Cri(polling.Polling):
         if one.status is None:
             if self._succession.newest is None:
                 self.attached = False
-                self._telemetry.source_waiting(one.path, "it is a link to a file that is not there or not mounted")
+                self._telemetry.source_waiting(
+                    one.path, "it is a link to a file that is not there or not mounted", "missing"
+                )
             return False
         return not one.unfinished and self._succession.held(one.status) is None and one.seen_as not in self._passed
 
@@ -346,4 +348,4 @@ class Cri(polling.Polling):
 
     def _unreadable(self, path: str, error: OSError) -> None:
         self.attached = False
-        self._telemetry.source_waiting(path, generation.problem_of(error))
+        self._telemetry.source_waiting(path, error)

@@ -134,11 +134,11 @@ class Fifo(pipe.Pipes):
             descriptor = os.open(self._path, os.O_RDWR | _FLAGS)
         except FileNotFoundError:
             self.attached = True  # its directory does not exist yet, or it was deleted this instant
-            self._telemetry.source_waiting(self._path, "it does not exist")
+            self._telemetry.source_waiting(self._path, "it does not exist", "missing")
             return
         except OSError as error:
             self.attached = False
-            self._telemetry.source_waiting(self._path, generation.problem_of(error))
+            self._telemetry.source_waiting(self._path, error)
             return
         self._hold(descriptor)
 

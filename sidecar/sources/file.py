@@ -129,7 +129,7 @@ class File(polling.Polling):
                 self._asked_at = now
                 self._add(self._unseen(now), now)  # the name moved on twice, and the last file has none yet
             if self._succession.newest is None:
-                self._telemetry.source_waiting(self._path, "it does not exist")
+                self._telemetry.source_waiting(self._path, "it does not exist", "missing")
             return
         except OSError as error:
             self._unreadable(error)
@@ -200,7 +200,7 @@ class File(polling.Polling):
 
     def _unreadable(self, error: OSError) -> None:
         self.attached = False
-        self._telemetry.source_waiting(self._path, generation.problem_of(error))
+        self._telemetry.source_waiting(self._path, error)
 
     def _state(self) -> resume.State | None:
         if self._saved is None:
@@ -227,7 +227,7 @@ class File(polling.Polling):
             try:
                 descriptor = generation.open_log(sibling.path)
             except OSError as error:
-                self._telemetry.source_waiting(sibling.path, generation.problem_of(error))
+                self._telemetry.source_waiting(sibling.path, error)
                 continue
             offset = os.fstat(descriptor).st_size if self._start_at_end else 0
             make = gzipped.Gzipped if sibling.compressed else generation.Generation

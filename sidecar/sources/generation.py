@@ -282,6 +282,19 @@ class Generation:
         self.links = status.st_nlink
         self.modified_ns = status.st_mtime_ns
 
+    def reopen(self) -> bool:
+        """Go on through another descriptor where this one went bad; say whether the path still names the file."""
+        try:
+            descriptor = open_log(self.path)
+        except OSError:
+            return False
+        status = os.fstat(descriptor)
+        if self.archived or (status.st_dev, status.st_ino) != self.place or not self.identity.same_content(descriptor):
+            os.close(descriptor)
+            return False
+        self.move(descriptor, self.path)
+        return True
+
     def close(self) -> None:
         """Release the descriptor; the identity stays."""
         if self.descriptor >= 0:

@@ -187,7 +187,7 @@ class Globbed:
         if any(not one.attached for _, one in self._files.values()):
             self.attached = False
         if not self._files:
-            self._telemetry.source_waiting(self._pattern, "no file has such a name")
+            self._telemetry.source_waiting(self._pattern, "no file has such a name", "missing")
 
     async def _let_go(self, names: set[str]) -> None:
         """Close whose file is gone and read, unless rotation left others of it, which would then look new."""

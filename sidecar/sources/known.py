@@ -106,5 +106,5 @@ class Known:
         except FileNotFoundError:
             return None  # renamed since it was listed; the next rotation finds it
         except OSError as error:
-            self._telemetry.source_waiting(sibling.path, generation.problem_of(error))
+            self._telemetry.source_waiting(sibling.path, error)
             return None

@@ -254,7 +254,7 @@ class Kubernetes:
             return  # the next one will tell
         known = connection.instance.seen
         if any(line.text and line.ns > known.newest_ns and not known.expected()[line.key] for line in lines):
-            self._telemetry.source_waiting(self._path, "the stream has stalled")
+            self._telemetry.source_waiting(self._path, "the stream has stalled", "api")
             await self._disconnect()
             self._turns.due = 0.0
 
@@ -264,7 +264,7 @@ class Kubernetes:
         """Take lines; say no where they may be another instance's: the pod is to be looked at again first."""
         for line in connection.splitter.feed(data):
             if not line.text:
-                self._telemetry.source_waiting(self._path, f"the kubelet says: {line.complaint}")
+                self._telemetry.source_waiting(self._path, f"the kubelet says: {line.complaint}", "api")
             elif not connection.known(line) and not self._unwanted(connection, line):
                 if connection.unanswered:
                     if self._doubts(connection, now):
@@ -335,7 +335,7 @@ class Kubernetes:
             self.attached = True
             self._turns.look_later(now)
             return
-        self._telemetry.source_waiting(self._path, str(error))
+        self._telemetry.source_waiting(self._path, str(error), "api")
         if error.reason in ("unauthorized", "forbidden"):
             self.attached = False
         elif error.reason == "missing":

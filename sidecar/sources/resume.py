@@ -134,7 +134,7 @@ async def restore(
         try:
             descriptor = generation.open_log(archive.path)
         except OSError as error:
-            telemetry.source_waiting(archive.path, generation.problem_of(error))
+            telemetry.source_waiting(archive.path, error)
             continue
         if named and not undisturbed:
             telemetry.file_truncated(path, 0)

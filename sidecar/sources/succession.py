@@ -377,12 +377,11 @@ class Succession:
             self._lose(one, "generation_cap", waiting, "too many deleted files wait to be read")
 
     def _unreadable(self, one: Generation, error: OSError, now: float) -> None:
-        problem = generation.problem_of(error)
-        self._telemetry.source_waiting(one.path, problem)
+        self._telemetry.source_waiting(one.path, error)
         if one.superseded_at is not None and now - one.superseded_at >= self._timing.grace:
             one.settled = True  # it is tried again, and its successors wait no longer
-        if error.errno in {errno.ESTALE, errno.EBADF}:  # the descriptor itself is of no use any more
-            self._lose(one, "read_error", max(0, one.size - one.offset), problem)
+        if error.errno in {errno.ESTALE, errno.EBADF} and not one.reopen():  # the descriptor is of no use any more
+            self._lose(one, "read_error", max(0, one.size - one.offset), generation.problem_of(error))
 
     def _lose(self, one: Generation, reason: str, count: int, why: str) -> None:
         self._telemetry.bytes_lost(reason, count, f"{one.path}: {why}")

@@ -7,6 +7,7 @@ WARN is odd, nothing lost. ERROR is loss, or a human is needed.
 
 from __future__ import annotations
 
+import errno
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Log", "Recent", "Telemetry"]
 
+_REASONS = {
+    errno.ENOENT: "missing",
+    errno.ENOTDIR: "missing",
+    errno.EACCES: "denied",
+    errno.EPERM: "denied",
+    errno.EMFILE: "descriptors",
+    errno.ENFILE: "descriptors",
+    errno.EIO: "io",
+    errno.ESTALE: "stale",
+    errno.EBADF: "stale",
+}  # why a source cannot be read
 _SKEW_WORTH_A_WARNING = 30.0  # seconds; less is the resolution of a Date header and a slow answer
 
 
@@ -140,7 +152,12 @@ class Telemetry:
         self._metrics.lag_bytes.set_function(unread_bytes)
         self._metrics.lag_seconds.set_function(seconds)
 
-    def source_waiting(self, path: str, problem: str) -> None:
+    def source_waiting(self, path: str, problem: OSError | str, reason: str = "other") -> None:
+        """Count that it could not be read, which is tried again; an OSError tells the reason."""
+        if isinstance(problem, OSError):
+            reason = _REASONS.get(problem.errno or 0, "other")
+            problem = problem.strerror or str(problem)
+        self._metrics.source_failures.labels(reason).inc()
         self.log.limited("warn", "source_waiting", path, f"cannot read {path} yet: {problem}; trying again", path=path)
 
     def inotify_failed(self, reason: str, detail: str) -> None:

@@ -84,6 +84,7 @@ MERGE_FAILURES = (
     "collision",
 )
 INOTIFY_FAILURES = ("overflow", "watch_limit", "instance_limit", "denied", "unavailable", "other")
+SOURCE_FAILURES = ("missing", "denied", "descriptors", "io", "stale", "api", "other")
 INVALID_CHECKPOINTS = ("damaged", "version", "ahead_of_file", "unreadable")
 
 
@@ -155,6 +156,9 @@ class Catalogue:
         self.rotations = counter("sidecar_rotations", "Times a followed file was replaced by a new one.")
         self.lost = counter("sidecar_lost_bytes", "Bytes that could not be read or kept.", reason=LOST)
         self.gaps = counter("sidecar_log_gaps", "Holes in the log.", reason=GAPS)
+        self.source_failures = counter(
+            "sidecar_source_failures", "Times the source could not be read; it is tried again.", reason=SOURCE_FAILURES
+        )
         self.inotify = counter(
             "sidecar_inotify_failures", "Times inotify gave nothing; polling goes on.", reason=INOTIFY_FAILURES
         )

@@ -81,13 +81,16 @@ async def test_waiting_for_a_path_is_told(follower):
 
 async def test_a05_a_missing_directory_is_waited_for_too(tmp_path):
     path = tmp_path / "logs" / "app.log"
-    async with Follower(path).following() as reader:
+    follower = Follower(path)
+    async with follower.following() as reader:
         await reader.silence()
         assert reader.source.attached
 
         path.parent.mkdir()
         with LogWriter(path) as writer:
             await reader.expect(writer.lines("first"))
+
+    assert follower.counted("sidecar_source_failures_total", reason="missing") >= 1
 
 
 async def test_a09_an_empty_file_says_nothing_until_it_is_written_to(follower, path):
@@ -232,6 +235,7 @@ async def test_a06_rule_19_a_file_without_permission_is_tried_again_until_it_has
                 await reader.silence()
                 assert not reader.source.attached
                 assert follower.events == ["source_waiting"]
+                assert follower.counted("sidecar_source_failures_total", reason="denied") >= 1
 
                 if os.geteuid() != os.getuid():
                     os.seteuid(0)

@@ -119,6 +119,19 @@ async def test_rule_35_who_is_told_to_stop_waits_for_the_disk(tmp_path, disk):
         assert await reader.rest() == CONTENT
 
 
+@pytest.mark.parametrize("disk", [[(errno.EIO,)] * 3], indirect=True)
+async def test_rule_19_a_disk_that_fails_is_counted_and_tried_again(tmp_path, disk):
+    path = tmp_path / "app.log"
+    path.write_bytes(CONTENT)
+    follower = Follower(path)
+    async with follower.following() as reader:
+        await reader.expect(CONTENT)
+
+    assert follower.counted("sidecar_source_failures_total", reason="io") == 3
+    assert follower.events == ["source_waiting"]
+    assert follower.lost == follower.gaps == {}
+
+
 async def test_rule_35_a_disk_that_never_answers_stops_nobody_else(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "preadv", Disk([NOT_YET] * 1_000_000).preadv)
     path = tmp_path / "app.log"

@@ -127,9 +127,8 @@ def test_rule_19_a_descriptor_that_gives_no_bytes_is_counted_and_given_up(log, t
     path = tmp_path / "old"
     path.write_bytes(b"12345")
     held = log.add("old")
-    unreadable = os.open(path, os.O_WRONLY)
-    os.dup2(unreadable, log.succession.generations[0].descriptor)
-    os.close(unreadable)
+    spoil(log.succession.generations[0])
+    path.unlink()
     held.close()
     new = log.add("new")
     new.write(b"new")
@@ -139,6 +138,26 @@ def test_rule_19_a_descriptor_that_gives_no_bytes_is_counted_and_given_up(log, t
     assert log.turn() == b"new"
     assert log.told.lost == {"read_error": 5}
     assert log.told.gaps == {"read_error": 1}
+    assert log.told.counted("sidecar_source_failures_total", reason="stale") == 1
+
+
+def test_rule_19_a_descriptor_that_went_bad_is_replaced_where_the_path_still_names_the_file(log, tmp_path):
+    held = log.add("log")
+    held.write(b"one\n")
+    assert log.turn() == b"one\n"
+    spoil(log.succession.generations[0])
+    held.write(b"two\n")
+
+    assert log.turn() is None
+    assert log.turn() == b"two\n"
+    assert log.told.lost == log.told.gaps == {}
+
+
+def spoil(held):
+    """Let a descriptor give nothing any more."""
+    unreadable = os.open(held.path, os.O_WRONLY)
+    os.dup2(unreadable, held.descriptor)
+    os.close(unreadable)
 
 
 def test_rule_10_a_deleted_old_file_is_closed_when_its_end_was_told(log):

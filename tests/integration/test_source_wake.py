@@ -217,6 +217,7 @@ async def test_i07_rule_19_a_process_without_descriptors_starts_and_reads_when_i
         await source.close()
 
     assert failures(follower) == {"instance_limit": 1}
+    assert follower.counted("sidecar_source_failures_total", reason="descriptors") >= 1
 
 
 async def test_i07_rule_19_a_queue_that_runs_over_is_counted_and_nothing_is_lost(path):

@@ -25,7 +25,9 @@ PACE = kubepace.Pace(first_retry=0.001, last_retry=0.004, poll=0.001, last_poll=
 actions = st.lists(
     st.one_of(
         st.tuples(st.just("write"), st.integers(1, 4), st.sampled_from((0, 0, 1, SECOND // 2, 3 * SECOND))),
-        st.tuples(st.sampled_from(("cut", "close", "abort", "restart", "sync", "crash")), st.integers(0, 8), st.just(0)),
+        st.tuples(
+            st.sampled_from(("cut", "close", "abort", "restart", "sync", "crash")), st.integers(0, 8), st.just(0)
+        ),
     ),
     max_size=14,
 )
