@@ -71,12 +71,17 @@ def test_memory_is_bounded(stamps):
     assert len(stamps._hashes) + len(stamps._older_hashes) < 40_000
 
 
-def test_records_themselves_are_remembered_in_a_bounded_way(stamps):
-    for start in range(0, 20_000, 1000):
-        stamps.settle([at(start + n + 1, "x" * 1000) for n in range(1000)])
+def test_times_that_never_repeat_are_remembered_in_a_bounded_way(stamps):
+    for start in range(0, 40_000, 1000):
+        stamps.settle([at(start + n + 1, str(n)) for n in range(1000)])
 
-    held = [record for generation in (stamps._records, stamps._older_records) for record in generation.values()]
-    assert sum(len(record.line) for record in held) < 3 << 20
+    assert sum(len(one.given) for one in stamps._log) < 4000
+
+
+def test_times_that_go_back_are_looked_up(stamps):
+    assert stamps.settle([at(8), at(5)]) == [8, 5]
+    assert stamps.settle([at(7), at(9)]) == [7, 9]
+    assert stamps.settle([at(5), at(6)]) == [6, 10]
 
 
 @pytest.mark.parametrize("time_ns", [0, -1, -(10**19), -62135596800 * 10**9])
@@ -146,6 +151,16 @@ def test_a_snapshot_of_a_busy_second_is_bounded(stamps):
         stamps.settle([at(SECOND, str(start + n)) for n in range(500)])
 
     assert len(orjson.dumps(stamps.snapshot(50_000))) < 50_000
+
+
+def test_the_next_process_forgets_nothing_of_a_busy_second(stamps):
+    busy = [at(SECOND, str(n)) for n in range(6000)]
+    stamps.settle(busy)
+    following = goes_on(stamps, len(busy))
+
+    following.settle([at(SECOND + 1)])
+
+    assert following.settle([at(SECOND, "0")]) == [SECOND + 1]
 
 
 @pytest.mark.parametrize("saved", [{"x": ["", []]}, {"1": ["!", []]}, {"1": ["AAA=", []]}, {"1": [[], 5]}, {"1": 7}])
