@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from sidecar import columnar
 from sidecar.model import Batch, Outcome
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Dispatch:
         """How many there are."""
         return len(self._outboxes)
 
-    async def offer(self, records: list[Record], ack: Ack) -> None:
+    async def offer(self, records: Sequence[Record], ack: Ack) -> None:
         """Hand the records to every sink, waiting for room; without records there is nothing to wait for."""
         if not records:
             for _ in self._outboxes:
@@ -83,12 +84,12 @@ class Dispatch:
         if result.requests:
             self._observer.observe(result.requests)
 
-    def forwarded(self, records: list[Record], *, counts: bool) -> list[Record]:
+    def forwarded(self, records: Sequence[Record], *, counts: bool) -> Sequence[Record]:
         """Return what sinks are offered: everything, or everything but the records that stay invalid.
 
         What was counted by an earlier process was withheld by it too.
         """
-        if self._on_invalid == "forward":
+        if self._on_invalid == "forward" or isinstance(records, columnar.Records):  # in columns all are valid
             return records
         kept = [record for record in records if record.outcome is not Outcome.INVALID]
         withheld = len(records) - len(kept) if counts else 0

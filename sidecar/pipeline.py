@@ -15,12 +15,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sidecar import acks, framing, multiline, observed, passages
+from sidecar import acks, columnar, framing, multiline, observed, passages
 from sidecar.errors import SidecarError, StateError
 from sidecar.model import Chunk, Lines, Position, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sidecar.dispatch import Dispatch
     from sidecar.normalize import Normalizer
@@ -443,12 +443,14 @@ class Pump:
         self._passages.blocks(lines.blocks)
         if lane.counts and lines.physical:
             self._telemetry.lines_read(lines.physical, joined=lines.joined, blank=lines.blank)
+        records: Sequence[Record]
         records, self._repeated = self._repeated, []
         if result is not None:
             if lane.counts:
                 self._dispatch.count(result)
-            self._newest_ns = result.records[-1].time_ns
-            records += self._dispatch.forwarded(result.records, counts=lane.counts)
+            self._newest_ns = columnar.times_ns(result.records)[-1]
+            made = self._dispatch.forwarded(result.records, counts=lane.counts)
+            records = [*records, *made] if records else made
         # Of a block that began in an older log, the first line in this one is what must not be passed.
         starts = [start for log, start in self._pending_places() if log == self._log]
         position = Position(self._log, self._passages.outside(self._log, min([boundary, *starts])))

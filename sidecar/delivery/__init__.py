@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from sidecar import columnar
 from sidecar.delivery import backlog, outbox
 from sidecar.delivery.settling import Settler
 from sidecar.delivery.state import Refusal, Status, Unsent
@@ -280,7 +281,7 @@ class Delivery:
     def _encode_group(self) -> None:
         """Encode what has waited long enough, in the order it came."""
         group = _Group(self._backlog.take())
-        records = [record for item in group.items for record in item.records]
+        records = columnar.join([item.records for item in group.items])
         times: list[int] = []
         for item in group.items:
             if item.times is None:

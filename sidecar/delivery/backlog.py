@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from sidecar import columnar
 from sidecar.model import Batch
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ RECORD_OVERHEAD = 400  # bytes that a record takes in memory beside its line
 _ENOUGH_ITEMS = 1024  # to be worth a push, however small they are
 _WINDOW_BYTES = 1 << 20  # of what is in the spool, as much is kept in memory too
 _SYNC_SECONDS = 1.0
-
-_line = attrgetter("line")
 
 
 @dataclass(slots=True, eq=False)
@@ -44,7 +42,7 @@ class Item:
     size: int = 0  # in memory
 
     def __post_init__(self) -> None:
-        self.line_bytes = sum(map(len, map(_line, self.records)))
+        self.line_bytes = sum(map(len, columnar.lines(self.records)))
         self.size = self.line_bytes + RECORD_OVERHEAD * len(self.records)
 
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from sidecar import columnar
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -287,4 +289,4 @@ class Outbox(Generic[Ticket]):
 
 
 def _decoded_bytes(push: Push) -> int:
-    return sum([len(record.line) + _ENTRY_BYTES for record in push.records])
+    return sum(map(len, columnar.lines(push.records))) + _ENTRY_BYTES * len(push.records)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from sidecar import columnar
 from sidecar.loki import protobuf, stamps, streams, wire
 from sidecar.model import Outcome, Push
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from sidecar.model import Record
     from sidecar.telemetry import Telemetry
 
-_service_name = attrgetter("service_name")
 _outcome = attrgetter("outcome")
 
 
@@ -79,8 +79,7 @@ class Encoder:
                 self._telemetry.sink_adjusted(self._sink, "label", len(mine))
             ordered, ascending = mine, sorted(settled)
             if ascending != settled:
-                order = sorted(range(len(mine)), key=settled.__getitem__)
-                ordered = [mine[index] for index in order]
+                ordered = columnar.pick(mine, sorted(range(len(mine)), key=settled.__getitem__))
             for start, end in wire.cuts(ordered, self.max_bytes):
                 push = self.push(stream, ordered[start:end], ascending[start:end], plain=self.plain)
                 self.count_long(push)
@@ -103,7 +102,7 @@ class Encoder:
     def count_long(self, push: LokiPush) -> None:
         """Count records that are sent in parts, once, when that is decided."""
         if push.entries > len(push.records):
-            long = sum(len(record.line) > self.max_line_bytes for record in push.records)
+            long = sum(len(line) > self.max_line_bytes for line in columnar.lines(push.records))
             self._telemetry.sink_adjusted(self._sink, "long_line", long)
 
     def entries(
@@ -113,8 +112,8 @@ class Encoder:
 
     def pick(self, push: LokiPush, indexes: Sequence[int]) -> LokiPush:
         """Return a push of some records of a push, each exactly as it was there."""
-        records = [push.records[index] for index in indexes]
-        return self.push(push.labels, records, [push.times[index] for index in indexes], plain=push.plain)
+        times = [push.times[index] for index in indexes]
+        return self.push(push.labels, columnar.pick(push.records, indexes), times, plain=push.plain)
 
     def divide(self, push: LokiPush) -> list[LokiPush]:
         middle = len(push.records) // 2
@@ -136,8 +135,9 @@ class Encoder:
         self, records: Sequence[Record], times: Sequence[int]
     ) -> Iterator[tuple[streams.Stream, Sequence[Record], list[int]]]:
         """Yield each stream with its records and their times."""
-        services = set(map(_service_name, records))
-        invalid = list(map(_outcome, records)).count(Outcome.INVALID)
+        services = set(columnar.service_names(records))
+        valid = isinstance(records, columnar.Records)
+        invalid = 0 if valid else list(map(_outcome, records)).count(Outcome.INVALID)
         if len(services) == 1 and invalid in (0, len(records)):
             yield self._stream(services.pop(), valid=not invalid, count=len(records)), records, list(times)
             return
@@ -146,7 +146,7 @@ class Encoder:
             stream = self._stream(record.service_name, valid=record.outcome is not Outcome.INVALID, count=1)
             found.setdefault(stream.key, (stream, []))[1].append(index)
         for stream, indexes in found.values():
-            yield stream, [records[index] for index in indexes], [times[index] for index in indexes]
+            yield stream, columnar.pick(records, indexes), [times[index] for index in indexes]
 
     def _stream(self, service_name: str, *, valid: bool, count: int) -> streams.Stream:
         before = self._streams.overflowed

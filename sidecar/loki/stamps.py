@@ -23,11 +23,11 @@ from array import array
 from collections import deque
 from dataclasses import dataclass
 from itertools import islice
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from isal import isal_zlib
 
+from sidecar import columnar
 from sidecar.errors import StateError
 
 if TYPE_CHECKING:
@@ -42,10 +42,6 @@ _REMEMBERED = 16384  # from then on; of hashes there are two generations, each o
 _SAVED = 8192
 _SECOND_NS = 10**9
 _FINE_NS = 10**7  # so far out of order lines may be whose times are finer than a second
-
-_time = attrgetter("time_ns")
-_line = attrgetter("line")
-_format = attrgetter("format")
 
 
 class _Seeds(dict[str, int]):
@@ -84,7 +80,7 @@ class Stamps:
 
     def settle(self, records: Sequence[Record]) -> list[int]:
         """Return the time of each record, in ns since the epoch, in the records' order."""
-        times = list(map(_time, records))
+        times = list(columnar.times_ns(records))
         if not times:
             return times
         self._settled += len(times)
@@ -134,8 +130,8 @@ class Stamps:
 
         Two different lines that share them, and the time, are a nanosecond apart without need: no harm is done.
         """
-        seeds = map(self._seeds.__getitem__, map(_format, records))
-        return list(map(isal_zlib.crc32, map(_line, records), seeds))
+        seeds = map(self._seeds.__getitem__, columnar.formats(records))
+        return list(map(isal_zlib.crc32, columnar.lines(records), seeds))
 
     def _note(self, asked: list[int], given: list[int], checksums: list[int]) -> None:
         got = array("q", given)

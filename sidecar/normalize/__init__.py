@@ -13,10 +13,9 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
-from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from sidecar import formats, gotext, jsontext, redact, validation
+from sidecar import columnar, formats, gotext, jsontext, redact, validation
 from sidecar.errors import StateError
 from sidecar.formats import fields
 from sidecar.model import Lines, Mark, Outcome, Record, RequestGroup, RequestKey
@@ -47,7 +46,7 @@ class Config:
 class Normalized:
     """What a batch of lines became."""
 
-    records: list[Record] = field(default_factory=list)
+    records: Sequence[Record] = ()
     requests: dict[RequestKey, RequestGroup] = field(default_factory=dict)
     routes: list[tuple[str, str]] = field(default_factory=list)  # (method, template) that the service registered
     rejected: Counter[str] = field(default_factory=Counter)  # reason → durations that were not observed
@@ -67,8 +66,13 @@ class _Work:
     stamps: list[int] | int  # the runtime's times, or when all of them were read
     records: list[Record | None]  # parallel to texts
     out: Normalized
+    whole: columnar.Records | None = None  # all of them, where they are valid and of one shape
     clean: bool = False  # no text that is looked at can hold a secret, the names of fields aside
     huge: bool = True  # some of these texts may hold an integer beyond 64 bits
+
+    @property
+    def made(self) -> Sequence[Record]:
+        return self.records if self.whole is None else self.whole  # type: ignore[return-value]
 
     def received(self, index: int) -> Stamp:
         return Stamp(self.stamps if isinstance(self.stamps, int) else self.stamps[index], 9)
@@ -138,7 +142,7 @@ class Normalizer:
             columns = plan.columns(values) if plan.columns is not None else None  # type: ignore[arg-type]
             if columns is not None:
                 self._valid(work, plan, columns, range(len(texts)))
-                out.records = work.records  # type: ignore[assignment]
+                out.records = work.made
                 return out
         by_shape: dict[tuple[str, ...], list[int]] = {}
         for index, value in enumerate(values):
@@ -149,7 +153,7 @@ class Normalizer:
             self._objects(work, indexes)
 
         # only now is every index filled: objects were read shape by shape
-        out.records = work.records  # type: ignore[assignment]
+        out.records = work.made
         return out
 
     def finish(self) -> Normalized:
@@ -287,25 +291,22 @@ class Normalizer:
         texts, out = work.texts, work.out
         count = len(indexes)
         trace_ids = columns["trace_id"]
-        valid = Outcome.VALID
         whole = count == len(texts)
-        made = map(
-            Record,
+        made = columnar.Records(
+            form,
             columns[""],
-            repeat(valid, count),
-            repeat(form, count),
             columns["level"],
             columns["service_name"],
             trace_ids,
-            columns.get("span_id") or repeat("", count),
+            columns.get("span_id") or [""] * count,
             texts if whole else [texts[index] for index in indexes],
         )
         if whole:
-            work.records[:] = made
+            work.whole = made
         else:
-            for index, record in zip(indexes, made, strict=True):
+            for index, record in zip(indexes, made.rows, strict=True):
                 work.records[index] = record
-        out.outcomes[valid] += count
+        out.outcomes[Outcome.VALID] += count
         out.formats[form] += count
         out.levels.update(columns["level"])
         if plan.counts:

@@ -19,6 +19,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sidecar import columnar
 from sidecar.errors import SinkRefused, SinkRetry
 from sidecar.model import Push, Receipt
 from sidecar.options import option
@@ -62,7 +63,7 @@ class Stdout:
         self._written = 0  # bytes of the current push that are out: a push that is tried again goes on from here
 
     def settle(self, records: Sequence[Record]) -> list[int]:
-        return [record.time_ns for record in records]
+        return list(columnar.times_ns(records))
 
     def snapshot(self, settled: int) -> Mapping[str, Any]:
         del settled
@@ -75,8 +76,8 @@ class Stdout:
         del times  # the line says it
         pushes = []
         start = size = 0
-        for end, record in enumerate(records):
-            length = len(record.line) + 1
+        for end, line in enumerate(columnar.lines(records)):
+            length = len(line) + 1
             if size and size + length > _PUSH_BYTES:
                 pushes.append(_push(records[start:end]))
                 start, size = end, 0
@@ -139,7 +140,7 @@ class Stdout:
 
 
 def _push(records: Sequence[Record]) -> Push:
-    return Push(b"\n".join([*(record.line for record in records), b""]), records)
+    return Push(b"\n".join([*columnar.lines(records), b""]), records)
 
 
 def _slice(data: memoryview) -> int:

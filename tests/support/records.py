@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from sidecar import acks
+from sidecar import acks, columnar
 from sidecar.model import Batch, Outcome, Position, Record
 from sidecar.telemetry import Log, Telemetry
 
@@ -52,6 +52,12 @@ def records(count: int, *, start_ns: int | None = None, step_ns: int = 1000, **f
     """Return records `step_ns` apart, with the messages "0", "1", …"""
     start = time.time_ns() - count * step_ns if start_ns is None else start_ns
     return [record(str(number), time_ns=start + number * step_ns, **fields) for number in range(count)]  # type: ignore[arg-type]
+
+
+def in_columns(made: Sequence[Record]) -> columnar.Records:
+    """Return valid records of one format in columns, as the normalizer gives most of them."""
+    names = ("time_ns", "level", "service_name", "trace_id", "span_id", "line")
+    return columnar.Records(made[0].format, *([getattr(one, name) for one in made] for name in names))
 
 
 def batches(made: Sequence[Record], tracker: Tracker, size: int = 10) -> list[Batch]:
