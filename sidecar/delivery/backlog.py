@@ -171,10 +171,10 @@ class Backlog:
         return self._items[0].arrived + self._max_wait if self._items else None
 
     def take(self) -> list[Item]:
-        """Return the oldest items, enough for a push; they count as held until released."""
+        """Return the oldest items, as many as fit a push, one at least; they count as held until released."""
         taken: list[Item] = []
         size = 0
-        while self._items and size < self._enough_bytes:
+        while self._items and (not size or size + self._items[0].line_bytes <= self._enough_bytes):
             taken.append(self._items.popleft())
             size += taken[-1].line_bytes
         self._line_bytes -= size
