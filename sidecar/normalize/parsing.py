@@ -8,6 +8,7 @@ Refused: anything but objects.
 from __future__ import annotations
 
 import secrets
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import orjson
@@ -29,12 +30,12 @@ class Parser:
 
     def objects(self, texts: list[bytes]) -> list[Fields | None]:
         """Parse every line that is a JSON object; None for the others."""
-        braced = [text[:1] == b"{" and text[-1:] == b"}" for text in texts]
-        if all(braced):
+        if all(map(bytes.startswith, texts, repeat(b"{"))):
             parsed = self._together(texts)
             if parsed is not None:
                 return parsed
-        elif any(braced):
+        braced = [text[:1] == b"{" and text[-1:] == b"}" for text in texts]
+        if any(braced) and not all(braced):
             together = self._together([text for text, ok in zip(texts, braced, strict=True) if ok])
             if together is not None:
                 rest = iter(together)
