@@ -42,7 +42,7 @@ _METHODS = re.compile(r"[A-Za-z][A-Za-z-]{2,19}")
 _MOST_HELD = 1000
 _UNITS = frozenset({"ns", "us", "ms", "s"})  # as a record's own `duration_unit` names them
 _MOST_WEIGHT = 1_000_000
-LIVE_LINES = 512  # what the pump takes at most: a backlog, or a service too busy to look at each request's time
+LIVE_LINES = 512  # from here on: a backlog, or a service too busy to look at each request's time
 _ABSORBED = 64
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from sidecar.model import Record
 
-_PORTION = 512  # lines that the pump takes at a time
+_PORTION = 768  # lines that the pump takes at a time
 _WARMING = 4  # portions that teach a normalizer the shapes of lines: it has met them all long ago, as a rule
 _MAX_LINE_BYTES = 1 << 20
 _QUEUE_BYTES = 1 << 20
