@@ -60,7 +60,8 @@ _SCHEMES = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECAS
 # The password of postgres://user:password@host; redis:// has no user
 _USERINFO = re.compile(r"(://[^\s:/@\"']{0,256}:)[^\s/@\"']{1,1024}(?=@)")
 # In a text that holds a secret, one of these stands between a name and its value.
-_TRIGGERS = ("=", ":", '"', "earer ", "asic ")
+_TRIGGERS = ("=", ":", '"')
+_SPACED_TRIGGERS = ("earer ", "asic ")  # to look for a space first takes a hundredth of the time
 
 
 class Redactor:
@@ -112,7 +113,8 @@ class Redactor:
                 if any(isinstance(value, dict | list) for value in column):
                     return True  # look closer
                 text = "\0".join([value for value in column if isinstance(value, str)])
-            if any(trigger in text for trigger in _TRIGGERS):
+            triggers = _TRIGGERS + _SPACED_TRIGGERS if " " in text else _TRIGGERS
+            if any(trigger in text for trigger in triggers):
                 texts += {*text.split("\0")}
         low = "\0".join(texts).lower()
         return any(stem in low for stem in self._text_stems)
