@@ -51,12 +51,10 @@ def test_a_quoted_secret_in_a_text_inside_a_text_is_hidden_too(secret):
     def quoted(text):
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
-    inner = f'{{"password":{quoted(secret)},"a":1}}'
+    def inner(value):
+        return f'{{"password":{quoted(value)},"a":1}}'
 
-    assert (
-        REDACTOR.text(f"body={quoted(inner)} x")
-        == f"body={quoted(inner.replace(quoted(secret), quoted('[REDACTED]')))} x"
-    )
+    assert REDACTOR.text(f"body={quoted(inner(secret))} x") == f"body={quoted(inner('[REDACTED]'))} x"
 
 
 @pytest.mark.parametrize(
