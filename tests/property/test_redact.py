@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar.redact import Config, Redactor
@@ -11,7 +12,7 @@ from sidecar.redact import Config, Redactor
 REDACTOR = Redactor(Config())
 PIECES = st.sampled_from(
     [
-        "password", "token", "Cookie", "set-cookie", "Authorization", "X-Api-Key", "secret", "Bearer ", "basic ", "Digest ",
+        "password", "token", "Cookie", "set-cookie", "Authorization", "X-Api-Key", "secret", "Bearer", "BASIC", "bearer ", "Digest ",
         "=", ":", ": ", " ", "  ", "\n", "\r\n", "\t", '"', "'", "\\", '\\"', "[", "]", "{", "}", "[]string{", "*", ";", "; ", ",", "&",
         "?", "/", "@", "://", "redis://:", "#", "|", ")", "[REDACTED]", "REDACTED", "a", "lang=en", "abcdefgh12", "\x1b[31m", "\x1b[0m", "ż",
     ]
@@ -55,6 +56,15 @@ def test_a_quoted_secret_in_a_text_inside_a_text_is_hidden_too(secret):
         return f'{{"password":{quoted(value)},"a":1}}'
 
     assert REDACTOR.text(f"body={quoted(inner(secret))} x") == f"body={quoted(inner('[REDACTED]'))} x"
+
+
+@example("BEARER\tabcdefgh12345")
+@example("Basic\u00a0abcdefgh12345")
+@given(TEXTS)
+def test_the_sieves_let_through_nothing_that_would_be_hidden(text):
+    if REDACTOR.text(text) != text:
+        assert REDACTOR.may_hide_in([["GET", text]])
+        assert REDACTOR.suspects(orjson.dumps({"message": text}))
 
 
 @pytest.mark.parametrize(

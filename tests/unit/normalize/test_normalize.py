@@ -235,6 +235,15 @@ def test_a_secret_in_a_valid_line_is_hidden_and_the_line_stays_valid():
     assert said["duration_ms"] == 12.5
 
 
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Basic", "BASIC"])
+@pytest.mark.parametrize("space", [" ", "  ", "\t", "\n", "\u00a0"])
+def test_a_credential_behind_its_scheme_is_hidden_in_a_valid_line(scheme, space):
+    record, said, _ = one(ACCESS | {"message": f"sent {scheme}{space}abcdefgh12345"})
+
+    assert record.outcome is Outcome.VALID
+    assert said["message"] == f"sent {scheme} [REDACTED]"
+
+
 def test_secrets_in_text_and_queries_are_hidden():
     _, said, _ = one(b'[GIN] 2026/10/06 - 09:05:03 | 200 | 1ms | 10.0.0.1 | GET      "/p?token=abc&x=1"')
 
