@@ -94,17 +94,14 @@ async def restore(
     """Put the saved generations that still exist into the succession. True if the log was truncated meanwhile."""
     succession.serial = state.serial
     rotated = siblings.rotated(path)
-    held, missing = _by_inode(state, path)
-    truncated = False
+    held, missing = _by_inode([(index, one) for index, one in enumerate(state.entries) if one.identity.end], path)
     last = state.entries[-1] if state.entries else None
     # Of a log that nothing was read of, nobody knows whether it is what it was: its file may have been copied and cut
     # off, or be another one that got its inode.
     unread = last is None or not last.identity.end
     archives = [one for one in siblings.rotated(path, compressed=True) if one.compressed] if missing or unread else []
-    gone = [entry for _, entry in missing if not entry.identity.end]
+    truncated = False
     for index, entry in missing:
-        if not entry.identity.end:
-            continue  # what was written to it is among what nobody has seen, if it still is
         again = _replaced(entry, path) if entry is last and _place(path) not in held else None
         if again is not None:
             held[again.place] = (index, again)
@@ -121,6 +118,7 @@ async def restore(
             held[copy.place] = (index, copy)
         if _account(entry, path, telemetry, known_now=entry.identity.place in held, copied=copy is not None):
             truncated = True
+    gone = _hold_unread(state, path, held, besides=_place(path) if truncated else None)
     for _, one in sorted(held.values(), key=lambda item: item[0]):
         succession.add(one, now)
 
@@ -151,11 +149,13 @@ async def restore(
     return truncated
 
 
-def _by_inode(state: State, path: str) -> tuple[dict[tuple[int, int], tuple[int, Generation]], list[tuple[int, Entry]]]:
+def _by_inode(
+    entries: list[tuple[int, Entry]], path: str
+) -> tuple[dict[tuple[int, int], tuple[int, Generation]], list[tuple[int, Entry]]]:
     """Return the generations found, by place and with the number of their entry, and the entries that were not."""
     held: dict[tuple[int, int], tuple[int, Generation]] = {}
     missing: list[tuple[int, Entry]] = []
-    for index, entry in enumerate(state.entries):
+    for index, entry in entries:
         found = _find(entry, path)
         if found is None:
             missing.append((index, entry))
@@ -170,6 +170,34 @@ def _by_inode(state: State, path: str) -> tuple[dict[tuple[int, int], tuple[int,
         one = entry.hold(descriptor, name)
         held[one.place] = (index, one)
     return held, missing
+
+
+def _hold_unread(
+    state: State,
+    path: str,
+    held: dict[tuple[int, int], tuple[int, Generation]],
+    besides: tuple[int, int] | None,
+) -> list[Entry]:
+    """Hold what nothing was read of; return what is gone, and may have been more than an empty file.
+
+    What others are proved to be is theirs: inodes come back. What has a successor that was read was empty.
+    """
+    gone: list[Entry] = []
+    for index, entry in enumerate(state.entries):
+        if entry.identity.end:
+            gone.clear()
+            continue
+        found = _find(entry, path)
+        if found is None:
+            gone.append(entry)
+            continue
+        one = entry.hold(*found)
+        if one.place in held or one.place == besides:
+            one.close()
+            gone.append(entry)
+        else:
+            held[one.place] = (index, one)
+    return gone
 
 
 def _find(entry: Entry, path: str) -> tuple[int, str] | None:

@@ -532,6 +532,25 @@ async def test_rule_06_the_inode_of_a_file_that_nothing_was_read_of_makes_no_oth
     assert follower.gaps == {"rotated_away": 1}
 
 
+async def test_rule_06_an_empty_file_that_is_gone_takes_nothing_from_the_log_that_has_its_inode_now(path, writer):
+    follower = Follower(path)
+    async with follower.following() as reader:
+        empty = writer.rotate()
+        await reader.expect(writer.lines(GIN % 1))
+        saved = follower.saved(reader)
+    replaced = path.with_name("beside")
+    replaced.write_bytes(path.read_bytes() + b"more\n")
+    saved["generations"][0]["inode"] = replaced.stat().st_ino
+    replaced.rename(path)
+    empty.unlink()
+
+    async with follower.following(saved) as reader:
+        await reader.expect(b"more\n")
+        await reader.silence()
+
+    assert follower.lost == follower.gaps == {}
+
+
 @pytest.mark.parametrize("how", ["cut", "head", "middle"])
 @pytest.mark.parametrize("when", ["there at the first start", "made while down"])
 async def test_e14_a_damaged_archive_is_read_to_its_damage_and_counted_once_over_all_restarts(path, writer, how, when):
