@@ -130,6 +130,35 @@ async def test_two_copytruncates_between_two_looks_lose_nothing(follower, writer
     assert follower.lost == {}
 
 
+@pytest.mark.parametrize("looked", ["before it was written to", "never"])
+async def test_c03_a_file_copied_and_cut_off_before_anybody_read_it_is_read_though_nothing_follows(
+    follower, writer, looked
+):
+    async with follower.following() as reader:
+        await reader.expect(writer.lines("read"))
+        writer.rotate()
+        if looked != "never":
+            await reader.silence()
+        expected = writer.lines("unread")
+        writer.copytruncate()
+        await reader.expect(expected)
+        await reader.silence()
+        await reader.expect(writer.lines("new"))
+
+    assert follower.lost == {}
+
+
+async def test_c03_so_it_is_right_before_stop(follower, writer):
+    async with follower.following() as reader:
+        await reader.silence()
+        expected = writer.lines("unread")
+        writer.copytruncate()
+
+        reader.source.stop()
+
+        assert await reader.rest() == expected
+
+
 @pytest.mark.parametrize("suffix", [".1", "-20260704", ".20260704-120000"])
 async def test_c04_many_copytruncates_with_unread_rests(follower, writer, suffix):
     async with follower.following() as reader:

@@ -40,7 +40,7 @@ class World:
         self.renamed = False  # and not reopened
         self.drained = False  # everything written was read
         self.begun = False  # the file written to was read from
-        self.hidden = False  # what was cut off before anybody saw it is found with the next byte, not before
+        self.hidden = False  # what is written to was cut off before anybody read it
         self.count = 0
 
     async def act(self, what: str) -> None:
@@ -59,7 +59,7 @@ class World:
                 self.written += line
                 self.torn = True
                 self.count += 1
-            case "read" if self.reader is not None and not self.torn and (not self.hidden or self.writer.size):
+            case "read" if self.reader is not None and not self.torn:
                 await self.read()
             case "rotate" if not self.renamed:
                 self.finish_line()
