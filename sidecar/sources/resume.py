@@ -138,12 +138,11 @@ async def restore(
             telemetry.file_truncated(path, 0)
         one = gzipped.Gzipped(descriptor, archive.path, succession.name(archive.place))
         succession.add(one, now, newest if named and not undisturbed else None)
-    seen_ns = state.modified_ns + named
     fresh = [one for one in rotated if succession.held(one.status) is None]
     for sibling in fresh:
-        if undisturbed or sibling.status.st_mtime_ns < seen_ns:
+        if undisturbed or sibling.status.st_mtime_ns <= state.modified_ns:
             known.learn(sibling)
-    if not archives and (undisturbed or not any(one.status.st_mtime_ns >= seen_ns for one in fresh)):
+    if not archives and (undisturbed or not any(one.status.st_mtime_ns > state.modified_ns for one in fresh)):
         for entry in gone:
             _account(entry, path, telemetry, known_now=True, copied=False)
     return truncated

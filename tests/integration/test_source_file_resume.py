@@ -551,6 +551,23 @@ async def test_rule_06_an_empty_file_that_is_gone_takes_nothing_from_the_log_tha
     assert follower.lost == follower.gaps == {}
 
 
+async def test_a_copy_that_was_read_is_not_read_again_when_the_log_is_renamed_while_down(path, writer):
+    """Copy and log have the same time of their last write, and nothing was read of the log since."""
+    follower = Follower(path, timing=HURRY)
+    async with follower.following() as reader:
+        await reader.expect(writer.lines("one"))
+        copy = writer.copytruncate("-20260704")
+        shutil.copystat(path, copy)
+        await reader.ends(next(iter(reader.logs)))
+        await reader.silence()
+        saved = follower.saved(reader)
+    writer.rotate("-20260705")
+
+    async with follower.following(saved) as reader:
+        await reader.silence()
+        await reader.expect(writer.lines("two"))
+
+
 @pytest.mark.parametrize("how", ["cut", "head", "middle"])
 @pytest.mark.parametrize("when", ["there at the first start", "made while down"])
 async def test_e14_a_damaged_archive_is_read_to_its_damage_and_counted_once_over_all_restarts(path, writer, how, when):
