@@ -231,8 +231,8 @@ class App:
             outer.push_async_callback(self.server.stop)
             self._listening()
             outer.push_async_callback(self._outlets.close)
-            outer.push_async_callback(self._books.save)
             outer.push_async_callback(self.source.close)
+            outer.push_async_callback(self._books.save)  # of a source that still holds what it has read
             code = await self._work()
         return code or (shutdown.EXIT_FAILURE if self._outlets.lost else 0)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from sidecar import checkpoint, telemetry
 from tests.support.kubelet import Container
 from tests.support.running import Sidecar, assert_balanced
 
@@ -102,6 +105,40 @@ async def test_h03_g04_what_is_unfinished_at_the_end_is_finished_by_the_next_pro
 
     everything = [*before, *messages(sidecar)]
     assert set(everything) == {"first", "written just before the end", "half a line, and its other half", "last"}
+
+
+async def test_rule_24_what_had_ended_at_a_sigterm_is_neither_sent_nor_counted_again(tmp_path, container):
+    """Rotated files and dead starts stay on the node for a while, and so does the state beside a restarted sidecar."""
+    state = f"state.dir={tmp_path / 'state'}"
+    container.line("rotated")
+    container.rotate()
+    container.line("of a dead start")
+    container.start()
+    container.line("active")
+    async with Sidecar(settings(tmp_path, state), stdin=None) as sidecar:
+        await sidecar.until("sidecar_records_total", 3)
+        async with asyncio.timeout(20.0):
+            while ended(tmp_path / "state") != [True, True, False]:
+                await sidecar.metrics()  # which saves
+        sidecar.process.terminate()
+        assert await sidecar.finish() == 0
+    before = messages(sidecar)
+
+    async with Sidecar(settings(tmp_path, state), stdin=None) as sidecar:
+        container.line("later")
+        metrics = await sidecar.until("sidecar_records_total", 4)
+        assert metrics.total("sidecar_records_total") == 4
+        assert metrics.total("sidecar_rotations_total") == 0
+        sidecar.process.terminate()
+        assert await sidecar.finish() == 0
+
+    assert [*before, *messages(sidecar)] == ["rotated", "of a dead start", "active", "later"]
+
+
+def ended(directory):
+    """Say of each generation in the checkpoint whether its end was told."""
+    saved = checkpoint.Checkpoint(directory / "checkpoint.json", telemetry.Telemetry()).load()
+    return [one["ended"] for one in saved["source"]["generations"]]
 
 
 async def test_f01_f09_the_runtimes_time_is_that_of_a_line_without_one(tmp_path, container):
