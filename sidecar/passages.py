@@ -28,6 +28,7 @@ class Passages:
     def __init__(self) -> None:
         self.ended: dict[str, int] = {}  # logs that will not grow, with their end, until they are over
         self._carried: dict[Input, Carried] = {}  # the last pieces of a log that has ended
+        self._left: dict[str, int] = {}  # where such pieces begin, until their log is over
         # Where a log began with such pieces, at which their line counts, and the logs they are from.
         self._begun_by: dict[Input, tuple[int, set[str]]] = {}
         self._spans: dict[str, list[_Span]] = {}  # log → lines of pieces, and blocks, that a position may be inside of
@@ -37,10 +38,11 @@ class Passages:
         """The pieces whose continuation has not come, by stream."""
         return ((stream, carried) for (_, stream), carried in self._carried.items())
 
-    def leave(self, source: Input, carried: Carried) -> None:
-        """Keep the pieces at the end of a log for the one that continues it."""
+    def leave(self, source: Input, carried: Carried, start: int) -> None:
+        """Keep the pieces at the end of a log, which begin at `start`, for the one that continues it."""
         if carried:
             self._carried[source] = carried
+            self._left[source[0]] = min(start, self._left.get(source[0], start))
 
     def enter(self, source: Input, start: int, continues: str, *, delivered: bool) -> Carried | None:
         """Return the pieces that a log goes on with; `delivered` says that an earlier process has delivered them."""
@@ -79,6 +81,7 @@ class Passages:
 
     def outside(self, log: str, position: int) -> int:
         """Return the last position, up to this one, that is not inside of a line of pieces or a block."""
+        position = min(position, self._left.get(log, position))
         spans = self._spans.get(log)
         if spans is None:
             return position
@@ -116,5 +119,6 @@ class Passages:
         over = [(log, end) for log, end in self.ended.items() if log not in begun]
         for log, _ in over:
             del self.ended[log]
+            self._left.pop(log, None)
             self._spans.pop(log, None)
         return over

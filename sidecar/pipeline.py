@@ -197,7 +197,8 @@ class Pump:
         if chunk.end_of_log:
             if not chunk.final:
                 # pieces of a line that the runtime finishes in the next generation of the log go with it
-                self._passages.leave(key, framer.carry())
+                start = framer.boundary
+                self._passages.leave(key, framer.carry(), start)
             del self._framers[key]
             self._passages.end(log, self._read)
             await self._flush(framer, chunk.stream)

@@ -7,6 +7,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 import orjson
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -120,7 +121,8 @@ class Generations:
 
     resumable = True
 
-    def __init__(self, world, positions):
+    def __init__(self, world, positions, most):
+        self.most = most  # chunks, and then it is told to stop
         self.chunks = []
         turn = 0
         lingering = None
@@ -151,7 +153,8 @@ class Generations:
 
     async def read(self, wait):
         await asyncio.sleep(0)
-        return self.chunks.pop(0) if self.chunks else None
+        self.most -= 1
+        return self.chunks.pop(0) if self.chunks and self.most >= 0 else None
 
     def unread(self):
         return 0
@@ -177,8 +180,8 @@ class Sink:
         batch.ack.done()
 
 
-def live(world, deaths, lag, *, saves):
-    """One process, which saves at some of its turns and dies at one of them, or reaches the end."""
+def live(world, deaths, lag, *, saves, most=1 << 20):
+    """One process, which saves at some of its turns and dies at one of them, is told to stop, or reaches the end."""
     told = Telemetry(log=Log(Nowhere()), sinks=["memory"])
     requests = durations.Requests(durations.Config(), routes.Table([]), told)
     saved = orjson.loads(world.saved) if world.saved else None
@@ -218,7 +221,7 @@ def live(world, deaths, lag, *, saves):
 
     sink = Sink(world, lag, life)
     pump = pipeline.Pump(
-        source=Generations(world, positions),
+        source=Generations(world, positions, most),
         normalizer=counting,
         dispatch=dispatch.Dispatch(observer=requests, outboxes=[sink], telemetry=told),
         tracker=tracker,
@@ -302,13 +305,20 @@ OVERLAPPING_LATER = [
     _cri(b"stdout F {}", b"stdout F " + GET, b"stdout F Error #01: no stock"),
     _cri(b"stderr F " + GET, b"stdout F Error #02: gone", b"stdout F {}", b"stdout F {}", b"stderr F Error #01: x"),
 ]
+# A block that is handed over when the source ends, in front of pieces that go on in a generation which nobody has read.
+LEFT = [
+    _cri(b"stderr F " + GET, b"stdout P [GIN] 2026/10/06 - 09:05:10 | "),
+    _cri(b"stdout F " + GET[30:], b"stderr F {}"),
+]
 
 
 def with_examples(test):
     for generations in (BEGUN, FINISHED, HELD_UP, GOES_ON, AROUND, OVERLAPPING, OVERLAPPING_LATER):
         for death in range(1, 8):
-            test = example(generations=generations, sizes=[200], lingers=False, deaths=[death], lag=0, saves=1)(test)
-            test = example(generations=generations, sizes=[50], lingers=False, deaths=[4 * death], lag=0, saves=1)(test)
+            for size, turn in ((200, death), (50, 4 * death)):
+                test = example(generations=generations, sizes=[size], lingers=False, deaths=[turn], lag=0, saves=1)(
+                    test
+                )
     return test
 
 
@@ -336,6 +346,18 @@ def test_rule_35_no_line_is_counted_twice_or_missed(generations, sizes, lingers,
     meant, came = set(map(told_apart, truth.delivered)), set(map(told_apart, world.delivered))
     assert not meant - came, "every record is delivered at least once"
     assert not came - meant, "a record that is delivered again is the same one"
+
+
+@pytest.mark.parametrize("chunks", range(1, 8))
+def test_f04_pieces_at_the_end_of_a_generation_are_left_whatever_is_handed_over_when_the_process_stops(chunks):
+    truth, world = World(LEFT, [1 << 20]), World(LEFT, [80])
+    assert live(truth, 0, 0, saves=0)
+
+    assert live(world, 0, 0, saves=0, most=chunks)
+    assert live(world, 0, 0, saves=0)
+
+    assert counted(world) == counted(truth)
+    assert set(map(told_apart, world.delivered)) == set(map(told_apart, truth.delivered))
 
 
 def told_apart(line):
