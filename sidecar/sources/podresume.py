@@ -131,8 +131,11 @@ async def _matches(state: State, found: Sequence[Found]) -> dict[int, tuple[Foun
 
 def _held(state: State, matches: Mapping[int, tuple[Found, int]], telemetry: Telemetry) -> list[Generation]:
     held: dict[str, Generation] = {}  # by the name of their file now
+    read = {instance: number for number, (entry, instance) in enumerate(state.entries) if entry.identity.end}
     for number, (entry, instance) in enumerate(state.entries):
         if number not in matches:
+            if not entry.identity.end and number < read.get(instance, -1):
+                continue  # empty: what came behind it was read
             _account(entry, telemetry)
             before = [one for one in held.values() if one.instance == instance]
             if before and not entry.done:  # gone with the end of a line that the one before it began

@@ -118,7 +118,9 @@ async def restore(
             held[copy.place] = (index, copy)
         if _account(entry, path, telemetry, known_now=entry.identity.place in held, copied=copy is not None):
             truncated = True
-    gone = _hold_unread(state, path, held, besides=_place(path) if truncated else None)
+    for entry in _hold_unread(state, path, held, besides=_place(path) if truncated else None):
+        # What nobody has seen may be all that was written to it, or what came after it.
+        _account(entry, path, telemetry, known_now=True, copied=False)
     for _, one in sorted(held.values(), key=lambda item: item[0]):
         succession.add(one, now)
 
@@ -138,13 +140,10 @@ async def restore(
             telemetry.file_truncated(path, 0)
         one = gzipped.Gzipped(descriptor, archive.path, succession.name(archive.place))
         succession.add(one, now, newest if named and not undisturbed else None)
-    fresh = [one for one in rotated if succession.held(one.status) is None]
-    for sibling in fresh:
-        if undisturbed or sibling.status.st_mtime_ns <= state.modified_ns:
+    for sibling in rotated:
+        fresh = succession.held(sibling.status) is None
+        if fresh and (undisturbed or sibling.status.st_mtime_ns <= state.modified_ns):
             known.learn(sibling)
-    if not archives and (undisturbed or not any(one.status.st_mtime_ns > state.modified_ns for one in fresh)):
-        for entry in gone:
-            _account(entry, path, telemetry, known_now=True, copied=False)
     return truncated
 
 

@@ -116,6 +116,22 @@ async def test_g06_a_generation_of_which_nothing_was_read_is_known_again_when_it
     assert follower.lost == follower.gaps == {}
 
 
+async def test_an_empty_generation_that_is_gone_is_no_gap_where_its_successor_was_read(tmp_path, container):
+    follower = PodFollower(tmp_path)
+    async with follower.following() as reader:
+        empty = container.rotate()
+        await reader.expect(container.lines("one"))
+        saved = follower.saved(reader)
+    saved["generations"][0]["ended"] = False  # killed before it was told
+    empty.unlink()
+
+    async with follower.following(saved) as reader:
+        await reader.expect(container.lines("two"))
+        await reader.silence()
+
+    assert follower.lost == follower.gaps == {}
+
+
 async def test_g06_a_generation_compressed_during_the_listing_at_the_start_is_found_all_the_same(tmp_path, container):
     """A listing is no moment: it may be too early for the new name and too late for the old one."""
     follower = PodFollower(tmp_path)
