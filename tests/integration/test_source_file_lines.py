@@ -62,17 +62,19 @@ async def test_e05_rule_11_one_carriage_return_goes_and_inner_ones_stay(path, wr
         assert await Framed(reader).until(3) == [b"a", b"b\rc\r", b"d"]
 
 
-@pytest.mark.parametrize("size", range(1, 14))
+TEXT = "grüße, 世界 🎉\n".encode()
+
+
+@pytest.mark.parametrize("size", range(1, len(TEXT) + 1))
 async def test_e06_rule_11_a_character_is_whole_however_the_writes_cut_it(path, writer, size):
-    text = "grüße, 世界 🎉\n".encode()
     async with Follower(path).following() as reader:
         lines = Framed(reader)
-        for part in pieces(text, size):
+        for part in pieces(TEXT, size):
             writer.write(part)
-            while reader.data != text[: writer.size]:
+            while reader.data != TEXT[: writer.size]:
                 await lines.once()
 
-    assert lines.texts == [text[:-1]]
+    assert lines.texts == [TEXT[:-1]]
 
 
 def pieces(text, size):

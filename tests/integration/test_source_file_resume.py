@@ -40,9 +40,10 @@ async def life(follower, writer, *texts, saved=None):
         return follower.saved(reader)
 
 
-async def test_g01_lines_written_while_down_are_read_once(follower, writer):
-    saved = await life(follower, writer, "one", "two")
-    missed = writer.lines("three", "four")
+@pytest.mark.parametrize("size", [1, 2000])
+async def test_g01_lines_written_while_down_are_read_once(follower, writer, size):
+    saved = await life(follower, writer, "one" * size, "two" * size)
+    missed = writer.lines("three" * size, "four" * size)
 
     async with follower.following(saved) as reader:
         await reader.expect(missed)

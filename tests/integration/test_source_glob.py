@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -74,6 +76,33 @@ async def test_nothing_is_there_yet(follower, tmp_path):
         assert reader.source.attached
         with LogWriter(tmp_path / "a.log") as writer:
             await reader.expect(writer.lines("first"))
+
+
+async def test_c04_three_files_are_copied_and_cut_off_three_times_each(tmp_path):
+    """As OpenTelemetry's TestMultiCopyTruncateSlow: 3 files, 3 rotations, 30 lines."""
+    follower = GlobFollower(tmp_path / "*.log")
+    with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(LogWriter(tmp_path / f"{name}.log")) for name in "abc"]
+        async with follower.following() as reader:
+            written = []
+            for rotation in range(4):
+                for line in range(30):
+                    for name, writer in zip("abc", writers, strict=True):
+                        text = f"{name} {rotation} {line}"
+                        written.append(text.encode())
+                        writer.lines(text)
+                        if line == 15:
+                            await reader.once()
+                if rotation < 3:
+                    for writer in writers:
+                        writer.copytruncate()
+            async with asyncio.timeout(10.0):
+                while reader.data.count(b"\n") < len(written):
+                    await reader.once()
+            await reader.silence()
+
+    assert sorted(reader.data.splitlines()) == sorted(written)
+    assert follower.lost == follower.gaps == {}
 
 
 async def test_b07_a_file_moved_inside_the_glob_is_not_read_again(tmp_path):
