@@ -219,8 +219,10 @@ def _find(entry: Entry, path: str) -> tuple[int, str] | None:
 
 
 def _named_alike(name: str, entry: Entry, path: str) -> bool:
-    same = name == entry.path or siblings.is_rotated(name, path)
-    return same or Path(name).name.startswith((Path(path).name, Path(path).resolve().name))
+    if name == entry.path:
+        return True
+    alike = siblings.is_rotated(name, path) or Path(name).name.startswith((Path(path).name, Path(path).resolve().name))
+    return alike and not name.endswith(gzipped.SUFFIX)  # no file becomes compressed in place
 
 
 def _replaced(entry: Entry, path: str) -> Generation | None:
