@@ -107,7 +107,7 @@ async def restore(
         for _, descriptor in matches.values():
             os.close(descriptor)
         matches = await _matches(state, found)
-    return _held(state, matches, telemetry), found
+    return _held(state, matches, found, telemetry), found
 
 
 async def _matches(state: State, found: Sequence[Found]) -> dict[int, tuple[Found, int]]:
@@ -129,18 +129,27 @@ async def _matches(state: State, found: Sequence[Found]) -> dict[int, tuple[Foun
     return matches
 
 
-def _held(state: State, matches: Mapping[int, tuple[Found, int]], telemetry: Telemetry) -> list[Generation]:
+def _held(
+    state: State, matches: Mapping[int, tuple[Found, int]], found: Sequence[Found], telemetry: Telemetry
+) -> list[Generation]:
     held: dict[str, Generation] = {}  # by the name of their file now
+    older: set[int] = set()
+    names = {one.path for one in found}
     read = {instance: number for number, (entry, instance) in enumerate(state.entries) if entry.identity.end}
     for number, (entry, instance) in enumerate(state.entries):
         if number not in matches:
-            if not entry.identity.end and number < read.get(instance, -1):
-                continue  # empty: what came behind it was read
+            # Nothing was read of it that could tell it. It was empty if what came behind it was read; and nothing of it
+            # is gone where its archive has its name, or an older one is there: the kubelet deletes the oldest first.
+            unread = not entry.identity.end
+            empty = unread and number < read.get(instance, -1)
+            if empty or (unread and (instance in older or entry.path + gzipped.SUFFIX in names)):
+                continue
             _account(entry, telemetry)
             before = [one for one in held.values() if one.instance == instance]
             if before and not entry.done:  # gone with the end of a line that the one before it began
                 before[-1].severed = True
             continue
+        older.add(instance)
         one, descriptor = matches[number]
         if one.compressed and entry.done and gzipped.content_bytes(descriptor) == entry.identity.end:
             # Its old inode is somebody else's by now.

@@ -132,6 +132,50 @@ async def test_an_empty_generation_that_is_gone_is_no_gap_where_its_successor_wa
     assert follower.lost == follower.gaps == {}
 
 
+async def test_an_unread_generation_that_is_compressed_is_no_gap_where_an_older_one_is_still_there(tmp_path, container):
+    """Who deletes the oldest first has deleted nothing else."""
+    follower = PodFollower(tmp_path)
+    async with follower.following() as reader:
+        await reader.expect(container.lines("one"))
+        container.rotate()
+        await reader.silence()
+        saved = follower.saved(reader)
+    expected = container.lines("two")
+    container.rename()
+    container.reopen()
+    newest = saved["generations"][-1]
+    assert (newest["end"], newest["ended"]) == (0, False)
+    container.compress()
+    newest["inode"] = 1  # for file systems that hand out inodes again at once
+    expected += container.lines("three")
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
+        await reader.silence()
+
+    assert follower.lost == follower.gaps == {}
+
+
+@pytest.mark.parametrize("content", [(), ("unread",)])
+async def test_an_unread_generation_that_had_been_rotated_is_no_gap_where_its_name_tells_its_archive(
+    tmp_path, container, content
+):
+    follower = PodFollower(tmp_path)
+    expected = container.lines(*content)
+    container.rename()
+    async with follower.following() as reader:
+        saved = follower.saved(reader)
+    assert [one["end"] for one in saved["generations"]] == [0]
+    container.reopen()
+    container.compress()
+
+    async with follower.following(saved) as reader:
+        await reader.expect(expected + container.lines("new"))
+        await reader.silence()
+
+    assert follower.lost == follower.gaps == {}
+
+
 async def test_g06_a_generation_compressed_during_the_listing_at_the_start_is_found_all_the_same(tmp_path, container):
     """A listing is no moment: it may be too early for the new name and too late for the old one."""
     follower = PodFollower(tmp_path)
