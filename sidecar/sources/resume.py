@@ -178,7 +178,8 @@ def _hold_unread(
 ) -> list[Entry]:
     """Hold what nothing was read of; return what is gone, and may have been more than an empty file.
 
-    What others are proved to be is theirs: inodes come back. What has a successor that was read was empty.
+    What others are proved to be is theirs: inodes come back. What has a successor that was read was empty, and where an
+    older one is still there nothing is gone: who rotates deletes the oldest first.
     """
     gone: list[Entry] = []
     for index, entry in enumerate(state.entries):
@@ -186,15 +187,14 @@ def _hold_unread(
             gone.clear()
             continue
         found = _find(entry, path)
-        if found is None:
-            gone.append(entry)
-            continue
-        one = entry.hold(*found)
-        if one.place in held or one.place == besides:
+        if found is not None:
+            one = entry.hold(*found)
+            if one.place not in held and one.place != besides:
+                held[one.place] = (index, one)
+                continue
             one.close()
+        if not any(number < index for number, _ in held.values()):
             gone.append(entry)
-        else:
-            held[one.place] = (index, one)
     return gone
 
 
