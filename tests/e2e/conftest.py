@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import as_long_as_it_takes
+
 SOURCES = Path(__file__).parent / "ginapp"
 
 
@@ -16,6 +18,7 @@ def build(binary: Path) -> None:
     go = shutil.which("go", path=None) or shutil.which("go", path="/usr/local/go/bin")
     if go is None:
         raise FileNotFoundError("go")
+    as_long_as_it_takes()
     # -trimpath: stacks name files relative to their module, the same on every machine.
     subprocess.run(
         [go, "build", "-trimpath", "-o", str(binary), "."], cwd=SOURCES, check=True, capture_output=True, text=True

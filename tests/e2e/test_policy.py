@@ -21,6 +21,7 @@ from sidecar.injector import names, patch, policy
 from sidecar.injector.settings import Config
 from tests.property.test_injector import POD
 from tests.support import pods
+from tests.support.patience import as_long_as_it_takes
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("admission")]
 
@@ -33,6 +34,7 @@ def admission(pytestconfig):
     go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
     if go is None:
         pytest.skip("Go is not installed: the API server's code cannot be built")
+    as_long_as_it_takes()
     binary = pytestconfig.cache.mkdir("admission") / "admission"
     built = subprocess.run(
         [go, "build", "-trimpath", "-o", str(binary), "."], cwd=SOURCES, capture_output=True, text=True, check=False

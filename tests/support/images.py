@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.patience import as_long_as_it_takes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -68,6 +70,7 @@ class Store:
     directory: Path
 
     def __post_init__(self):
+        as_long_as_it_takes()
         conf = self.directory / "storage.conf"
         places = f'runroot = "{self.directory}/run"\ngraphroot = "{self.directory}/graph"\n'
         conf.write_text(f'[storage]\ndriver = "vfs"\n{places}')
@@ -92,6 +95,7 @@ class Store:
 
     def build(self, context: Path, name: str, *, form: str = "oci") -> None:
         """Build the Dockerfile of a source tree, as it is, on our bases."""
+        as_long_as_it_takes()
         bases = {"PYTHON_IMAGE": BUILD, "RUNTIME_IMAGE": RUNTIME, "VERSION": "1.2.3", "REVISION": "0123abc"}
         arguments = [f"--build-arg={key}={value}" for key, value in bases.items()]
         self.buildah(
