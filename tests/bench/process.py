@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.bench import receiver, scraper, yardsticks
 from tests.bench.report import BrokenError
+from tests.support.ports import Port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,13 +42,6 @@ def _ask(port: int, method: str, path: str) -> tuple[int, bytes]:
         return answer.status, answer.read()
     finally:
         connection.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Receiver:
@@ -113,7 +106,8 @@ class Sidecar:
     """One `sidecar run` that follows a log and pushes to a receiver. Leaves nothing behind."""
 
     def __init__(self, log: Path, loki: Receiver, *settings: str) -> None:
-        self._port = _free_port()
+        self._held = Port()
+        self._port = self._held.number
         self._errors = log.with_name(f"{log.name}.stderr")
         sets = [
             "source.kind=file",
@@ -138,6 +132,7 @@ class Sidecar:
         if self._process.returncode is None:
             self._process.kill()
             self._process.wait()
+        self._held.release()
 
     def _wait_until_ready(self) -> None:
         deadline = self._started + _PATIENCE

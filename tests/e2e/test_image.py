@@ -14,6 +14,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -21,6 +22,8 @@ import pytest
 
 from sidecar.model import Outcome
 from tests.support import images
+from tests.support.patience import PATIENCE
+from tests.support.ports import Port
 
 # One process builds for all of them.
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("image")]
@@ -125,9 +128,10 @@ def test_a_docker_image_keeps_its_health_check(store, tree):
     ]
 
 
-def _free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+@pytest.fixture
+def port():
+    with Port() as held:
+        yield held.number
 
 
 def _harden(bundle: Path, environment: dict[str, str], state: Path) -> None:
@@ -156,8 +160,7 @@ def _harden(bundle: Path, environment: dict[str, str], state: Path) -> None:
     path.write_text(json.dumps(spec))
 
 
-def test_r16_r29_it_does_its_job_with_nothing_allowed(bundle, tmp_path):
-    port = _free_port()
+def test_r16_r29_it_does_its_job_with_nothing_allowed(bundle, port, tmp_path):
     state = tmp_path / "state"
     state.mkdir()
     os.chown(state, 65532, 65532)
@@ -195,7 +198,7 @@ def test_r16_r29_it_does_its_job_with_nothing_allowed(bundle, tmp_path):
         finally:
             subprocess.run([*runc, "kill", name, "TERM"], check=False, capture_output=True)
             try:
-                container.wait(30)
+                container.wait(PATIENCE)
             finally:
                 subprocess.run([*runc, "delete", "--force", name], check=False, capture_output=True)
 
@@ -218,11 +221,10 @@ def test_r16_r29_it_does_its_job_with_nothing_allowed(bundle, tmp_path):
 
 
 @pytest.fixture
-def registry(tmp_path):
+def registry(port, tmp_path):
     """A registry of our own on this machine, empty."""
     if shutil.which("docker-registry") is None:
         pytest.skip("not installed: docker-registry (Debian package of the same name)")
-    port = _free_port()
     config = tmp_path / "registry.yml"
     storage = f"storage:\n  filesystem:\n    rootdirectory: {tmp_path}/registry\n"
     config.write_text(f"version: 0.1\nlog:\n  level: error\n{storage}http:\n  addr: 127.0.0.1:{port}\n")
@@ -230,15 +232,16 @@ def registry(tmp_path):
         ["docker-registry", "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as server:
         try:
-            _answers(port)
+            _answers(port, server)
             yield f"127.0.0.1:{port}/gin-sidecar/gin-sidecar"
         finally:
             server.terminate()
 
 
-def _answers(port):
+def _answers(port, server):
     """Wait until something listens: the kernel retries SYN for us only once it does, so we ask until it is there."""
-    for _ in range(5000):
+    give_up_at = time.monotonic() + PATIENCE
+    while server.poll() is None and time.monotonic() < give_up_at:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return

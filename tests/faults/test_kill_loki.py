@@ -20,6 +20,7 @@ import pytest
 from tests.support import fake_loki
 from tests.support.fake_loki import FakeLoki, status
 from tests.support.killing import Lives
+from tests.support.patience import PATIENCE
 
 SECONDS = float(os.environ.get("FAULT_SECONDS", "15"))  # of trouble, for each policy; FAULT_SECONDS=60 for a minute
 KILLS = 8  # at least, however slow the machine is
@@ -133,8 +134,8 @@ async def test_nothing_is_missing_and_nothing_is_there_twice_whenever_the_sideca
             await lives.begin()
             await lives.listening()
             last = f'"{producer.lines - 1}"'
-            await loki.wait_for(lambda: any(last in line for line in reversed(loki.lines())), seconds=60)
-            async with asyncio.timeout(30):
+            await loki.wait_for(lambda: any(last in line for line in reversed(loki.lines())))
+            async with asyncio.timeout(PATIENCE):
                 while (metrics := await lives.scrape()).total("sidecar_sink_pending_records"):
                     await asyncio.sleep(0.02)
             audit(metrics)

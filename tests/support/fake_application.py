@@ -11,6 +11,9 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
+from tests.support.patience import PATIENCE
+from tests.support.ports import Port
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -58,12 +61,13 @@ class FakeApplication:
         self._connections: dict[asyncio.Task, asyncio.StreamWriter] = {}
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._port = Port()
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port.number)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+        self._port.release()
 
     async def stop(self) -> None:
         """Stop listening and drop every connection. Idempotent."""
@@ -75,11 +79,11 @@ class FakeApplication:
         await self._server.wait_closed()
 
     def url(self, path: str = "/", user: str = "") -> str:
-        return f"http://{user}127.0.0.1:{self.port}{path}"
+        return f"http://{user}127.0.0.1:{self._port.number}{path}"
 
     async def was_asked(self, times: int) -> None:
         """Wait until it was asked so often."""
-        async with self._changed:
+        async with asyncio.timeout(PATIENCE), self._changed:
             await self._changed.wait_for(lambda: len(self.asked) >= times)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

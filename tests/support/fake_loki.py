@@ -25,6 +25,8 @@ from aiohttp import web
 from sidecar.errors import SinkRetry
 from sidecar.loki.client import Response
 from tests.support import loki_wire
+from tests.support.patience import PATIENCE
+from tests.support.ports import Port
 
 if TYPE_CHECKING:
     import ssl
@@ -198,7 +200,7 @@ class FakeLoki:
         self._buckets: dict[str, _Bucket] = {}
         self._host = host
         self._tls = tls
-        self._port = 0
+        self._port: Port | None = None
         self._runner: web.AppRunner | None = None
         self._stopping = asyncio.Event()
         self._arrived = asyncio.Condition()
@@ -211,22 +213,25 @@ class FakeLoki:
 
     async def __aexit__(self, *error: object) -> None:
         await self.stop()
+        if self._port is not None:
+            self._port.release()
 
     @property
     def url(self) -> str:
-        return f"{'https' if self._tls else 'http'}://{self._host}:{self._port}"
+        assert self._port is not None
+        return f"{'https' if self._tls else 'http'}://{self._host}:{self._port.number}"
 
     async def start(self) -> None:
         """Listen; after `stop` at the same port, with everything that was stored."""
         self._stopping = asyncio.Event()
+        self._port = self._port or Port(self._host)
         app = web.Application(client_max_size=self.limits.max_body_bytes * 2)
         app.router.add_post("/loki/api/v1/push", self._push)
         app.router.add_get("/ready", self._ready)
         self._runner = web.AppRunner(app, auto_decompress=False, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port, reuse_address=True, ssl_context=self._tls)
+        site = web.TCPSite(self._runner, self._host, self._port.number, reuse_address=True, ssl_context=self._tls)
         await site.start()
-        self._port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
 
     async def stop(self) -> None:
         self._stopping.set()
@@ -262,9 +267,9 @@ class FakeLoki:
     def streams(self, tenant: str = "fake") -> list[dict[str, str]]:
         return [stream.labels for stream in self._streams.get(tenant, {}).values()]
 
-    async def wait_for(self, enough: Callable[[], bool], seconds: float = 5.0) -> None:
+    async def wait_for(self, enough: Callable[[], bool]) -> None:
         """Wait until a condition about what has arrived holds."""
-        async with asyncio.timeout(seconds), self._arrived:
+        async with asyncio.timeout(PATIENCE), self._arrived:
             await self._arrived.wait_for(enough)
 
     # what it does
