@@ -48,6 +48,7 @@ def test_a_quoted_secret_is_hidden_to_its_closing_quote(secret, quote, name):
 
 
 @given(secret=QUOTED)
+@example(secret=":")
 def test_a_quoted_secret_in_a_text_inside_a_text_is_hidden_too(secret):
     def quoted(text):
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
