@@ -2,7 +2,7 @@
 
 A built-in service writes what Gin services write (text, zap, slog, our own records, errors, a panic); the sidecar
 follows it as it would any COMMAND, serves its port, and pushes to a receiver on loopback that stands for Loki. The demo
-ends by itself, after having asked its own /metrics and /health.
+ends by itself, after having asked its own /metrics and /health; the numbers it closes with are the last ones.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import orjson
 from aiohttp import web
 
 from sidecar import app, config, console, formats, normalize, shutdown, validation
+from sidecar.metrics import exposition
 from sidecar.model import Lines
 from sidecar.telemetry import Log, Telemetry
 
@@ -144,6 +145,8 @@ class _Demo:
                 await self._watch(job, answers)
             waiting.cancel()
         self._ended_early = sidecar.asked_to_stop
+        # The last scrape is older than what was counted when the port closed.
+        answers["/metrics"] = exposition.render(exposition.TEXT, telemetry.registry, sidecar.requests).decode()
         return job.result(), answers
 
     async def _watch(self, job: asyncio.Task[int], answers: dict[str, str]) -> None:
@@ -166,7 +169,7 @@ class _Demo:
 
     def _report(self, answers: dict[str, str], receiver: _Receiver) -> None:
         paint = self._paint
-        metrics = answers.get("/metrics", "")
+        metrics = answers["/metrics"]
         self._title("what Prometheus scrapes")
         wanted = ("http_request_duration_ms{", "http_request_duration_ms_count", "sidecar_records_total{")
         rows = [row for row in metrics.split("\n") if row.startswith(wanted)]
