@@ -25,6 +25,7 @@ import pytest
 from tests.support.fake_loki import FakeLoki
 from tests.support.killing import Lives
 from tests.support.kubelet import Container
+from tests.support.patience import PATIENCE
 
 KILLS = int(os.environ.get("FAULT_KILLS", "200"))  # 60 s on two idle cores; where others use them, fewer
 SECONDS = float(os.environ.get("FAULT_SECONDS", "75"))
@@ -134,7 +135,8 @@ class Writer:
 
     def finish(self):
         """Write everything, and a line that closes any block."""
-        record = {"level": "info", "timestamp": "2026-11-25T00:00:00Z", "service_name": "shop", "trace_id": "f" * 32}
+        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}Z"  # Loki refuses what is older than a week
+        record = {"level": "info", "timestamp": now, "service_name": "shop", "trace_id": "f" * 32}
         self.count("canonical", "the last")
         self.ready += self.framed(orjson.dumps(record | {"message": "the last"}) + b"\n")
         self.put(len(self.ready))
@@ -234,7 +236,7 @@ async def kill_and_compare(tmp_path, writer, source, seconds, *, restart_at=-1):
             writer.finish()
             await lives.begin()
             await lives.listening()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 while (metrics := await lives.scrape()).total("sidecar_lines_read_total") < writer.lines:
                     await asyncio.sleep(0.05)
             await asyncio.sleep(0.5)
@@ -282,7 +284,7 @@ async def test_g04_an_unfinished_line_is_left_for_the_next_start(tmp_path):
         for lines, more in ((1, b"ished\nthree"), (2, b"\n"), (3, b"")):
             await lives.begin()
             await lives.listening()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while (metrics := await lives.scrape()).total("sidecar_lines_read_total") < lines:
                     await asyncio.sleep(0.02)
             assert await lives.end(signal.SIGTERM) == 0
