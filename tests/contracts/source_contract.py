@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.patience import PATIENCE
 from tests.support.reading import CHUNK_BYTES, Reader
 
 if TYPE_CHECKING:
@@ -75,12 +76,13 @@ class SourceContract:
                 pytest.skip("its end is what is there")
             loop = asyncio.get_running_loop()
             begin = loop.time()
-            chunk = await subject.source.read(0.03)
+            async with asyncio.timeout(PATIENCE):
+                chunk = await subject.source.read(0.03)
 
             assert chunk is not None
             assert chunk.data == b""
             assert not chunk.end_of_log
-            assert 0.03 <= loop.time() - begin < 1.0
+            assert loop.time() - begin >= 0.03
 
     async def test_a_cancelled_read_loses_nothing(self):
         async with self.opened() as subject:
@@ -90,7 +92,7 @@ class SourceContract:
             for number in range(3):
                 with pytest.raises(TimeoutError):
                     async with asyncio.timeout(0.01):
-                        await subject.source.read(10.0)
+                        await subject.source.read(3600.0)
                 subject.write(b"after %d\n" % number)
                 await reader.expect(b"after %d\n" % number)
 
@@ -118,11 +120,11 @@ class SourceContract:
         async with self.opened() as subject:
             if not subject.grows:
                 pytest.skip("it never waits")
-            waiting = asyncio.create_task(subject.source.read(60.0))
+            waiting = asyncio.create_task(subject.source.read(3600.0))
             await asyncio.sleep(0)
             subject.source.stop()
 
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(PATIENCE):
                 assert await waiting is None
 
     async def test_stopping_twice_is_stopping_once(self):

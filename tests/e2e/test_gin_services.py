@@ -14,7 +14,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import drive
+from tests.support.patience import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -95,15 +95,15 @@ class Sidecar:
         async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{self.port}/metrics") as answer:
             return parse(await answer.text())
 
-    async def settled(self, requests: int, *, seconds: float = 15.0) -> Metrics:
+    async def settled(self, requests: int) -> Metrics:
         """Return the metrics once at least so many requests are counted and nothing moves any more."""
-        deadline = time.monotonic() + seconds
         before, same = await self.metrics(), 0
-        while time.monotonic() < deadline and (same < 5 or total(before, "http_requests_total") < requests):
-            await asyncio.sleep(0.05)
-            now = await self.metrics()
-            same = same + 1 if now["sidecar_lines_read_total"] == before["sidecar_lines_read_total"] else 0
-            before = now
+        async with asyncio.timeout(PATIENCE):
+            while same < 5 or total(before, "http_requests_total") < requests:
+                await asyncio.sleep(0.05)
+                now = await self.metrics()
+                same = same + 1 if now["sidecar_lines_read_total"] == before["sidecar_lines_read_total"] else 0
+                before = now
         return before
 
 
@@ -146,6 +146,7 @@ async def follow(ginapp: Path, directory: Path, service: Service, **options: obj
         "service_name": "ginapp",
         "source": {"idle_flush": "100ms"},
         "http": {"host": "127.0.0.1", "port": 0},
+        "drain_seconds": "1m",
         "metrics": {"routes": [] if service.tells_routes else list(drive.ROUTES)},
         **options,
     }
@@ -183,13 +184,13 @@ async def follow(ginapp: Path, directory: Path, service: Service, **options: obj
         readers.create_task(read_own_log())
         readers.create_task(read_records())
         try:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(PATIENCE):
                 await listening.wait()
             assert sidecar.port, f"the sidecar did not start: {sidecar.own_log}"
             sidecar.address = await drive.listening(told)
             yield sidecar
             sidecar.process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(PATIENCE):
                 await process.wait()
         except BaseException:
             with contextlib.suppress(ProcessLookupError):

@@ -7,7 +7,6 @@ import contextlib
 import json
 import random
 import shutil
-import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -21,6 +20,8 @@ from aiohttp import web
 from sidecar.metrics import exposition
 from sidecar.metrics.exposition import Renderer
 from tests.support.measured import OPENMETRICS, TRACE_ID, Clock, Measured, nearest_rank, read
+from tests.support.patience import PATIENCE
+from tests.support.ports import Port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
 _NOT_OURS = ("__name__", "job", "instance")
-PATIENCE = 30.0  # seconds; a Prometheus starts and scrapes within two
 
 
 def program(name: str) -> str:
@@ -171,22 +171,22 @@ async def scraping(
         {"job_name": path.strip("/"), "metrics_path": path, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
         for path in paths
     ]
-    settings = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": jobs}
+    # What is late is a failed scrape, and its series are gone for a while: seconds, for a machine that is slow.
+    settings = {"global": {"scrape_interval": "4s", "scrape_timeout": "4s"}, "scrape_configs": jobs}
     (folder / "prometheus.yml").write_text(json.dumps(settings))  # JSON is YAML
-    own = free_port()
-    with (folder / "log").open("w") as log:
+    with Port() as own, (folder / "log").open("w") as log:
         process = await asyncio.create_subprocess_exec(
             binary,
             f"--config.file={folder}/prometheus.yml",
             f"--storage.tsdb.path={folder}/data",
-            f"--web.listen-address=127.0.0.1:{own}",
+            f"--web.listen-address=127.0.0.1:{own.number}",
             *([f"--enable-feature={features}"] if features else []),
             stdout=log,
             stderr=log,
         )
         try:
             async with aiohttp.ClientSession() as session:
-                prometheus = Prometheus(session, f"http://127.0.0.1:{own}")
+                prometheus = Prometheus(session, own.url)
                 await prometheus.scraped(len(paths))
                 yield prometheus, pages
         finally:
@@ -194,12 +194,6 @@ async def scraping(
                 process.kill()
             await process.wait()
             await runner.cleanup()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def by(method: str, path: str, **labels: str) -> tuple[tuple[str, str], ...]:

@@ -29,7 +29,8 @@ KEPT = 24  # rotated files: 5 s of them
 
 WRITER = """
 import hashlib, os, sys, time
-path, seconds, pause, rate, kept = sys.argv[1], *map(float, sys.argv[2:5]), int(sys.argv[5])
+path, seconds, pause, rate, kept, told = sys.argv[1], *map(float, sys.argv[2:5]), *map(int, sys.argv[5:])
+ends = []  # of the rotated files
 log, digest, number, total, rotations = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), hashlib.sha256(), 0, 0, 0
 begin = time.monotonic()
 turn = begin + pause
@@ -49,7 +50,10 @@ while (now := time.monotonic()) < begin + seconds:
         os.close(log)
         log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         rotations += 1
+        ends.append(total)
         if rotations > kept:
+            while int.from_bytes(os.pread(told, 8, 0), "little") < ends[rotations - kept - 1]:
+                time.sleep(0.002)  # what nobody has had the time to read is not deleted
             os.unlink(f"{path}.{rotations - kept - 1:06}")
 print(total, rotations, time.monotonic() - begin, digest.hexdigest())
 """
@@ -65,24 +69,30 @@ async def test_soak_rule_01_rotated_five_times_a_second_at_fifty_mebibytes_a_sec
     follower = Follower(path, timing=succession.Timing())
     source = follower.source()
     await source.start()
+    told = os.memfd_create("read")  # how many bytes, for the writer to see
     writer = await asyncio.create_subprocess_exec(
         sys.executable, "-c", WRITER, str(path), str(SECONDS), str(ROTATE_SECONDS), str(BLOCKS_A_SECOND), str(KEPT),
-        stdout=asyncio.subprocess.PIPE,
+        str(told), stdout=asyncio.subprocess.PIPE, pass_fds=[told],
     )  # fmt: skip
     said = asyncio.ensure_future(writer.stdout.read())
     received, count, most = hashlib.sha256(), 0, 0
     before = 0
-    async with asyncio.timeout(90.0):
+    try:
         while not said.done() or count < int(said.result().split()[0]):
             chunk = await source.read(0.05)
             received.update(chunk.data)
             count += len(chunk.data)
+            os.pwrite(told, count.to_bytes(8, "little"), 0)
             if count > 64 << 20:  # everything is warm
                 before = before or resident()
                 most = max(most, resident() - before)
             await asyncio.sleep(0)
-    await writer.wait()
-    await source.close()
+    finally:
+        if not said.done():
+            writer.kill()
+        await writer.wait()
+        await source.close()
+        os.close(told)
 
     total, rotations, seconds, digest = said.result().decode().split()
     print(f"{int(total) / float(seconds) / (1 << 20):.1f} MiB/s, {rotations} rotations in {float(seconds):.1f} s")

@@ -21,6 +21,7 @@ import pytest
 from sidecar import config
 from tests.support import golden, lines
 from tests.support.fake_loki import FakeLoki
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -113,11 +114,11 @@ async def test_each_command_works(command, place):
         )  # fmt: skip
         out = b""
         if "source.kind=" in command:  # a followed file has no end
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while out.count(b"\n") < 5:
                     out += await process.stdout.readline()
             process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             rest, said = await process.communicate()
         out += rest
 

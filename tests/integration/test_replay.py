@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import orjson
 
-from tests.support.fake_loki import FakeLoki, Fault, status
+from tests.support.fake_loki import FakeLoki, status
 
 
 def _letter(number, **record):
@@ -64,16 +64,6 @@ async def test_a_destination_that_takes_nothing_ends_it(tmp_path):
     assert code == 1
     assert f"{path}:1: nothing was taken" in said
     assert "0 delivered\n2500 not delivered\n" in said, "those that were not even tried have a fate too"
-
-
-async def test_a_destination_that_takes_little_by_little_is_waited_for(tmp_path):
-    path = tmp_path / "loki.ndjson"
-    path.write_bytes(b"".join(_letter(number, service_name=f"s{number}") for number in range(6)))
-    async with FakeLoki() as loki:
-        loki.script(*[Fault("slow", seconds=0.3)] * 6)
-        code, _, said = await replay(path, sinks__loki__url=loki.url, drain_seconds="800ms")
-
-    assert (code, said) == (0, "6 delivered\n")
 
 
 async def test_what_its_log_held_back_is_told_in_the_end(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.fake_kubernetes import FakeKubernetes
 from tests.support.kubelet import Container
+from tests.support.patience import PATIENCE
 from tests.support.running import Sidecar, assert_balanced
 
 if TYPE_CHECKING:
@@ -57,9 +58,13 @@ def said(sidecar):
     return [record["message"] for record in sidecar.records()]
 
 
+def following(log, *settings):
+    settings = [*log.settings, *settings]
+    return Sidecar(settings, stdin=None, environ=log.environ, program="tests.support.leisurely")
+
+
 async def test_h04_rule_29_an_ordinary_container_reads_what_is_written_after_its_sigterm(log):
-    settings = [*log.settings, "source.wait_for_quiet=2s", "drain_seconds=30s"]
-    async with Sidecar(settings, stdin=None, environ=log.environ) as sidecar:
+    async with following(log, "source.wait_for_quiet=1h", "drain_seconds=2h") as sidecar:
         log.write("line 0")
         await sidecar.until("sidecar_records_total", 1)
         sidecar.process.terminate()
@@ -69,13 +74,25 @@ async def test_h04_rule_29_an_ordinary_container_reads_what_is_written_after_its
         assert (await sidecar.get("/readyz"))[0] == 503
         assert_balanced(metrics)
         log.write("last words")
+        await sidecar.until("sidecar_records_total", LINES + 1)
+        sidecar.process.terminate()
 
         assert await sidecar.finish() == 0
     assert said(sidecar) == [*(f"line {number}" for number in range(LINES)), "last words"]
 
 
+async def test_h04_rule_29_an_ordinary_container_ends_when_its_log_is_silent(log):
+    async with following(log, "source.wait_for_quiet=100ms", "drain_seconds=2h") as sidecar:
+        log.write("line 0")
+        await sidecar.until("sidecar_records_total", 1)
+        sidecar.process.terminate()
+
+        assert await sidecar.finish() == 0
+    assert said(sidecar) == ["line 0"]
+
+
 async def test_h03_rule_29_what_is_written_just_before_sigterm_is_delivered(log):
-    async with Sidecar(log.settings, stdin=None, environ=log.environ) as sidecar:
+    async with following(log) as sidecar:
         log.write("line 0")
         await sidecar.until("sidecar_records_total", 1)
         for number in range(1, LINES):
@@ -87,8 +104,8 @@ async def test_h03_rule_29_what_is_written_just_before_sigterm_is_delivered(log)
 
 
 async def test_rule_29_a_log_that_is_never_silent_long_enough_ends_in_the_last_second(log):
-    settings = [*log.settings, "source.wait_for_quiet=1h", "drain_seconds=3s"]
-    async with Sidecar(settings, stdin=None, environ=log.environ) as sidecar:
+    deadline = PATIENCE + 1  # the last second is a minute here
+    async with following(log, "source.wait_for_quiet=1h", f"drain_seconds={deadline:g}s") as sidecar:
         log.write("line 0")
         await sidecar.until("sidecar_records_total", 1)
         sidecar.process.terminate()
@@ -98,8 +115,7 @@ async def test_rule_29_a_log_that_is_never_silent_long_enough_ends_in_the_last_s
 
 
 async def test_a_second_sigterm_does_not_wait_for_silence(log):
-    settings = [*log.settings, "source.wait_for_quiet=1h", "drain_seconds=1h"]
-    async with Sidecar(settings, stdin=None, environ=log.environ) as sidecar:
+    async with following(log, "source.wait_for_quiet=1h", "drain_seconds=1h") as sidecar:
         log.write("line 0")
         await sidecar.until("sidecar_records_total", 1)
         sidecar.process.terminate()

@@ -10,6 +10,7 @@ from collections import Counter
 import pytest
 
 from tests.support.fake_kubernetes import FakeKubernetes
+from tests.support.patience import PATIENCE
 from tests.support.running import Sidecar, assert_balanced
 
 ACCESS = b'[GIN] 2025/11/25 - 10:00:00 | 200 |     1.5ms |       10.0.0.9 | GET      "/orders/%d"\n'
@@ -47,7 +48,8 @@ async def fake(tmp_path):
 
 
 def following(fake, *settings):
-    return Sidecar(["source.kind=kubernetes", "source.container=app", *settings], stdin=None, environ=fake.environ)
+    settings = ["source.kind=kubernetes", "source.container=app", *settings]
+    return Sidecar(settings, stdin=None, environ=fake.environ, program="tests.support.leisurely")
 
 
 async def test_r18_kubernetes_through_cuts_a_restart_and_a_sigterm(fake):
@@ -93,7 +95,7 @@ async def test_kubernetes_goes_on_after_a_sigkill_without_counting_twice(fake, t
 async def test_kubernetes_without_a_role_is_not_ready_and_says_which(fake):
     fake.logs_forbidden = True
     async with following(fake) as sidecar:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not any("bind it to a Role" in said["message"] for said in sidecar.events("source_waiting")):
                 await sidecar.metrics()
         status, _ = await sidecar.get("/readyz")

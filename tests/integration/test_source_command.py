@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ import pytest
 from sidecar.errors import SourceError
 from sidecar.sources import command
 from tests.contracts.source_contract import SourceContract, Subject
+from tests.support.patience import PATIENCE
 from tests.support.reading import Reader
 
 
@@ -59,7 +59,7 @@ class TestContract(SourceContract):
                 """Return when `cat` has passed it on: what is in the FIFO is not yet the source's."""
                 expected = source.unread() + len(data)
                 writer.write(data)
-                give_up_at = time.monotonic() + 5.0
+                give_up_at = time.monotonic() + PATIENCE
                 while source.unread() < expected:
                     assert time.monotonic() < give_up_at
                     os.sched_yield()
@@ -196,22 +196,33 @@ async def test_a_command_that_closes_its_streams_is_waited_for():
         assert reader.source.exit_code == 5
 
 
-async def test_what_a_child_left_behind_writes_is_heard_until_it_is_quiet():
-    """It holds the pipes open for longer than anybody wants to wait."""
-    loop = asyncio.get_running_loop()
-    begin = loop.time()
-    async with shell("(sleep 0.1; echo late; exec sleep 60) & echo soon; exit 4") as reader:
-        assert await reader.rest() == b"soon\nlate\n"
-        assert reader.source.exit_code == 4
-        reader.source.send_signal(signal.SIGKILL)
+async def test_what_a_child_left_behind_writes_is_heard(monkeypatch, tmp_path):
+    monkeypatch.setattr(command, "_ORPHANS_QUIET_SECONDS", PATIENCE)
+    monkeypatch.setattr(command, "_ORPHANS_SECONDS", PATIENCE)
+    os.mkfifo(tmp_path / "word")
+    async with shell(f"(exec 3<>{tmp_path}/word; echo soon; read word <&3; echo $word) & exit 4") as reader:
+        await reader.until(lambda: reader.source.exit_code == 4)
+        await reader.until(lambda: reader.data == b"soon\n")
+        (tmp_path / "word").write_text("late\n")
+        assert await reader.rest() == b"late\n"
 
-    assert loop.time() - begin < 5.0
+
+async def test_a_child_left_behind_is_not_heard_for_longer_than_it_writes(monkeypatch):
+    """It holds the pipes open for longer than anybody wants to wait."""
+    monkeypatch.setattr(command, "_ORPHANS_QUIET_SECONDS", 0.05)
+    async with shell("sleep 600 & echo $!; exit 4") as reader:
+        orphan = int(await reader.rest())
+        assert reader.source.exit_code == 4
+        reader.source.send_signal(signal.SIGKILL)  # to nobody
+        os.kill(orphan, signal.SIGKILL)
+
     assert reader.ended == [], "it may go on, where nobody listens"
 
 
 async def test_closing_kills_a_command_that_runs():
     async with python("import os; print(os.getpid()); import signal; signal.pause()") as reader:
-        pid = int((await reader.once(5.0)).data)
+        await reader.until(lambda: reader.data.endswith(b"\n"))
+        pid = int(reader.data)
         assert reader.source.exit_code is None
 
     assert reader.source.exit_code == 128 + signal.SIGKILL

@@ -3,7 +3,6 @@ cases that the specification of the follower lists."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 
@@ -38,9 +37,7 @@ async def life(follower, container, *texts, saved=None):
 
 
 async def until(reader, content):
-    async with asyncio.timeout(5.0):
-        while content not in reader.data:
-            await reader.once()
+    await reader.until(lambda: content in reader.data)
 
 
 # E14: compressed generations at a first start
@@ -480,9 +477,7 @@ async def test_f04_pieces_at_the_end_of_an_archive_wait_for_a_successor_that_has
 
     async with follower.following(saved) as reader:
         await reader.expect(begun)
-        async with asyncio.timeout(5.0):
-            while not reader.ended:
-                await reader.once()
+        await reader.until(lambda: reader.ended)
         container.reopen()
         await reader.expect(container.line("finished"))
 

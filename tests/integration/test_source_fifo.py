@@ -97,9 +97,7 @@ async def test_a_directory_that_does_not_exist_yet_is_waited_for(tmp_path):
         await reader.silence()
         assert reader.source.attached
         path.parent.mkdir()
-        async with asyncio.timeout(10):
-            while not path.exists():
-                await reader.once(0.01)
+        await reader.until(path.exists)
         write(path, b"line\n")
         await reader.expect(b"line\n")
 
@@ -109,14 +107,10 @@ async def test_another_kind_of_file_that_takes_the_name_is_not_attached_and_not_
     async with reading(path, said) as reader:
         path.unlink()
         path.write_bytes(b"no pipe\n")
-        async with asyncio.timeout(10):
-            while reader.source.attached:
-                await reader.once(0.01)
+        await reader.until(lambda: not reader.source.attached)
         assert "it is a regular file" in said.getvalue()
         path.unlink()
-        async with asyncio.timeout(10):
-            while not reader.source.attached:
-                await reader.once(0.01)
+        await reader.until(lambda: reader.source.attached)
         write(path, b"line\n")
         await reader.expect(b"line\n")
 
@@ -170,9 +164,7 @@ async def test_one_that_is_replaced_is_read_to_the_end_of_its_last_writer(path):
         os.write(first, b"one\n")
         await reader.expect(b"one\n")
         path.unlink()
-        async with asyncio.timeout(10):
-            while not path.exists():
-                await reader.once(0.01)
+        await reader.until(path.exists)
         os.write(first, b"late\n")  # no EPIPE: it is still held
         await reader.expect(b"late\n")
         second = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
@@ -195,7 +187,7 @@ def test_h12_what_is_in_the_pipe_outlives_the_sidecar_and_the_application_both(p
             source = fifo.Fifo({str(path)!r}, telemetry.Telemetry(log=telemetry.Log(io.StringIO())))
             await source.start()
             print("started", flush=True)
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         asyncio.run(main())
     """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:

@@ -15,6 +15,7 @@ from sidecar.sources import file
 from tests.contracts.source_contract import SourceContract, Subject
 from tests.support.following import HURRY, Follower
 from tests.support.log_writer import LogWriter
+from tests.support.patience import PATIENCE
 from tests.support.reading import CHUNK_BYTES
 
 pytestmark = pytest.mark.usefixtures("woken")  # each test with and without inotify
@@ -322,7 +323,7 @@ async def test_i04_rule_26_discovery_goes_on_while_nobody_reads(follower, path, 
                 writer.rename(f".{number}")
                 writer.reopen()
                 before = follower.rotations
-                async with asyncio.timeout(5.0):
+                async with asyncio.timeout(PATIENCE):
                     while follower.rotations == before:
                         await asyncio.sleep(HURRY.discovery)
                 (tmp_path / f"app.log.{number}").unlink()

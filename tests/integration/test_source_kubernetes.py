@@ -16,9 +16,10 @@ from sidecar.model import Position
 from sidecar.sources import kubeapi, kubepace, kubernetes
 from tests.contracts.source_contract import SourceContract, Subject
 from tests.support.fake_kubernetes import SECOND, FakeKubernetes, Fault
+from tests.support.patience import PATIENCE
 from tests.support.reading import Reader
 
-HURRY = kubepace.Pace(first_retry=0.002, last_retry=0.01, poll=0.002, last_poll=0.005, settle=0.01)
+HURRY = kubepace.Pace(first_retry=0.002, last_retry=0.01, poll=0.002, last_poll=0.005, settle=0.01, drain=PATIENCE)
 WRAPPING = len("2026-11-25T00:00:00.000000000Z stdout F ")
 
 
@@ -69,9 +70,7 @@ def contents(reader):
 
 async def expect(reader, *lines):
     """Read until so many lines came in all, and compare them."""
-    async with asyncio.timeout(10):
-        while len(contents(reader)) < len(lines):
-            assert await reader.once() is not None
+    await reader.until(lambda: len(contents(reader)) >= len(lines))
     assert contents(reader) == list(lines)
 
 
@@ -486,9 +485,7 @@ async def test_rule_32_the_end_of_a_stream_ends_nothing_until_the_pods_status_sa
         await expect(reader, b"one")
         fake.pod_faults = [Fault(500, "no status")] * 100
         fake.die()
-        async with asyncio.timeout(10):
-            while len(fake.pod_faults) > 90:
-                await reader.once(0.01)
+        await reader.until(lambda: len(fake.pod_faults) <= 90)
         assert reader.ended == []
         fake.pod_faults.clear()
         await reader.ends("app#1")
@@ -548,15 +545,13 @@ async def test_a_log_opened_under_the_name_of_a_dead_instance_is_not_read_twice(
 
 
 async def test_a_restart_that_the_pods_status_does_not_tell_yet_is_no_gap(fake):
-    followed = Followed(fake, pace=dataclasses.replace(HURRY, settle=0.3))
+    followed = Followed(fake)
     async with followed.reading() as reader:
         fake.write(b"zero\n")
         await expect(reader, b"zero")
-        fake.reported = 0
+        fake.reported, fake.reports = 0, 1
         fake.restart()
         fake.write(b"one\n")
-        await nothing_more(reader)
-        fake.reported = None
         await expect(reader, b"zero", b"one")
         assert followed.gaps == {}
 
@@ -601,9 +596,7 @@ async def test_a_stalled_stream_is_noticed(fake):
         await expect(reader, b"one")
         fake.write(b"two\n")
         await nothing_more(reader, 1)
-        async with asyncio.timeout(10):
-            while "the stream has stalled" not in followed.said.getvalue():
-                await reader.once(0.01)
+        await reader.until(lambda: "the stream has stalled" in followed.said.getvalue())
         fake.blind_after = None
         await expect(reader, b"one", b"two")
 
@@ -700,9 +693,7 @@ async def test_a_line_beyond_the_bound_is_cut_and_its_rest_counted(fake):
     followed = Followed(fake, max_line_bytes=1024)
     fake.write(b"x" * 5_000_000 + b"\nnext\n")
     async with followed.reading() as reader:
-        async with asyncio.timeout(10):
-            while len(contents(reader)) < 2:
-                await reader.once()
+        await reader.until(lambda: len(contents(reader)) == 2)
         long, following = contents(reader)
         assert 1024 < len(long) < 1200
         assert following == b"next"

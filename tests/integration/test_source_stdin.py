@@ -110,7 +110,7 @@ async def test_a_pipe_is_not_resumable_and_a_file_is(tmp_path):
 async def test_single_lines_that_come_in_a_rush_come_in_one_read():
     async with piped() as subject:
         reader = Reader(subject.source)
-        waiting = asyncio.create_task(reader.once(5.0))
+        waiting = asyncio.create_task(reader.once(3600.0))
         await asyncio.sleep(0)
         for number in range(100):
             subject.write(b"line %d\n" % number)
@@ -191,7 +191,7 @@ async def test_a_closed_descriptor_has_ended():
     source = stdin.create(quiet(), descriptor=readable)
     await source.start()
 
-    assert await source.read(1.0) is None
+    assert await source.read(3600.0) is None
     source.stop()
     await source.close()
 
@@ -204,7 +204,7 @@ def test_a_program_started_without_standard_input_reads_nothing_else_instead():
         async def main():
             source = sources.create(sources.Config(), telemetry.Telemetry(log=telemetry.Log(io.StringIO())))
             await source.start()
-            print(await source.read(5.0), source.resumable, source.unread())
+            print(await source.read(3600.0), source.resumable, source.unread())
             await source.close()
         asyncio.run(main())
     """

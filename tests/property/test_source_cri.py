@@ -99,9 +99,7 @@ class World:
     async def read(self) -> None:
         """Read until everything is there; the reader fails the test where it takes too long."""
         want = sum(map(len, self.must))
-        async with asyncio.timeout(10.0):
-            while len(self.received) + len(self.reader.data) < want:
-                assert await self.reader.once() is not None
+        await self.reader.until(lambda: len(self.received) + len(self.reader.data) >= want)
 
     async def start(self) -> None:
         self.context = self.follower.following(self.saved)

@@ -18,9 +18,10 @@ from sidecar import telemetry
 from sidecar.model import Position
 from sidecar.sources import kubeapi, kubepace, kubernetes
 from tests.support.fake_kubernetes import SECOND, FakeKubernetes
+from tests.support.patience import PATIENCE
 from tests.support.reading import Reader
 
-PACE = kubepace.Pace(first_retry=0.001, last_retry=0.004, poll=0.001, last_poll=0.002, settle=0.004)
+PACE = kubepace.Pace(first_retry=0.001, last_retry=0.004, poll=0.001, last_poll=0.002, settle=0.004, drain=PATIENCE)
 
 actions = st.lists(
     st.one_of(
@@ -54,13 +55,13 @@ class History:
         return [line.split(b" ", 3)[3] for line in self.reader.data.split(b"\n") if line]
 
     async def sync(self):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while len(self.delivered) + len(self.came()) < len(self.written):
                 assert await self.reader.once(0.01) is not None
 
     async def marked(self, line):
         """Read until this line came; what was written before it may be lost."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while line not in self.came() and line not in self.delivered:
                 assert await self.reader.once(0.01) is not None
 
@@ -73,7 +74,7 @@ class History:
 
     async def noticed(self):
         """Read until the source knows the instance that runs now."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while self.reader.source._instances.known[-1].id != self.fake.current.id:
                 await self.reader.once(0.01)
 

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 import yarl
 
+from tests.support.patience import PATIENCE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -223,7 +225,7 @@ async def flood(address: str, target: str, count: int) -> int:
     return answers.count(b"HTTP/1.1 200 OK\r\n")
 
 
-async def listening(told: Path, *, seconds: float = 10.0) -> str:
+async def listening(told: Path) -> str:
     """Return the address that a ginapp with `-addr-file` writes to the FIFO `told` once it listens."""
     reader = asyncio.StreamReader()
     pipe = os.fdopen(os.open(told, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
@@ -231,7 +233,7 @@ async def listening(told: Path, *, seconds: float = 10.0) -> str:
         lambda: asyncio.StreamReaderProtocol(reader), pipe
     )
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(PATIENCE):
             return (await reader.readline()).decode().strip()
     finally:
         transport.close()

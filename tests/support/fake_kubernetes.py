@@ -79,6 +79,7 @@ class FakeKubernetes:
         self.requests: list[dict[str, str]] = []
         self.complaint = b""
         self.reported: int | None = None  # the pod's status is so old that this instance runs
+        self.reports: int | None = None  # so many more times
         self.blind_after: int | None = None  # follow up to here and stall, as before 1.29
         self._changed = asyncio.Event()
         self._cuts = 0
@@ -205,6 +206,9 @@ class FakeKubernetes:
         mine: dict[str, object] = {"name": "app", "restartCount": self.current.number}
         if self.reported is not None:
             old = self.instances[self.reported]
+            if self.reports is not None:
+                self.reports -= 1
+                self.reported = self.reported if self.reports else None
             mine |= {"restartCount": old.number, "state": {"running": {}}, "containerID": old.id}
             return web.json_response({"status": {"containerStatuses": [mine]}})
         before = self.instances[-2] if len(self.instances) > 1 else None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar import telemetry
 from sidecar.sources import cri, file, globbed, succession
+from tests.support.clock import Clock
 from tests.support.reading import Reader
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class Follower:
         self.timing = timing
         self.start_at = start_at
         self._stream = io.StringIO()
-        self.telemetry = telemetry.Telemetry(log=telemetry.Log(self._stream))
+        # What repeats is said once: the log's clock stands still.
+        self.telemetry = telemetry.Telemetry(log=telemetry.Log(self._stream, Clock()))
 
     def source(self, saved: dict[str, Any] | None = None) -> file.File:
         return file.File(

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from sidecar import framing
+from tests.support.patience import PATIENCE
 
 if TYPE_CHECKING:
     from sidecar.model import Chunk, Lines, Mark
@@ -50,7 +51,7 @@ class Framed:
         self.malformed += lines.malformed
 
     async def until(self, count: int) -> list[bytes]:
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(PATIENCE):
             while len(self.texts) < count:
                 await self.once()
         return self.texts

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.support.patience import PATIENCE
 from tests.support.running import Metrics
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +28,7 @@ class Lives:
 
     async def __aenter__(self):
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.support.lives", *self.settings,
+            sys.executable, "-m", "tests.support.lives", "drain_seconds=1m", *self.settings,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT,
         )  # fmt: skip
         self.session = aiohttp.ClientSession()
@@ -69,6 +70,6 @@ class Lives:
         return metrics
 
     async def listening(self):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not (self.directory / "port").exists():
                 await asyncio.sleep(0.005)

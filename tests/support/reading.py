@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from tests.support.patience import PATIENCE
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sidecar.model import Chunk, Position
     from sidecar.sources import Source
 
 CHUNK_BYTES = 256 * 1024
-
-_SECONDS = 10.0  # a source that says nothing for so long has failed the test
 
 
 class Reader:
@@ -35,7 +37,7 @@ class Reader:
         }
 
     async def once(self, wait: float = 0.05) -> Chunk | None:
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(PATIENCE):
             chunk = await self.source.read(wait)
         if chunk is None:
             self.at_end = True
@@ -54,10 +56,16 @@ class Reader:
                 self.ended.append(log)
         return chunk
 
+    async def until(self, enough: Callable[[], bool]) -> None:
+        """Read until a condition holds."""
+        async with asyncio.timeout(PATIENCE):
+            while not enough():
+                assert await self.once() is not None, "the source has ended"
+
     async def expect(self, data: bytes) -> None:
         """Read until so many bytes came, and compare them."""
         have = len(self.data)
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(PATIENCE):
             while len(self.data) < have + len(data):
                 assert await self.once() is not None, f"ended after {self.data[have:]!r}"
         assert self.data[have:] == data
@@ -72,15 +80,13 @@ class Reader:
     async def ends(self, log: str) -> None:
         """Read until the end of a log is told, and expect no bytes on the way."""
         have = len(self.data)
-        async with asyncio.timeout(_SECONDS):
-            while log not in self.ended:
-                assert await self.once() is not None
+        await self.until(lambda: log in self.ended)
         assert self.data[have:] == b""
 
     async def rest(self) -> bytes:
         """Read to the end and return what came."""
         have = len(self.data)
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(PATIENCE):
             while await self.once() is not None:
                 pass
         return self.data[have:]

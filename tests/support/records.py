@@ -11,6 +11,7 @@ import orjson
 from sidecar import acks, columnar
 from sidecar.model import Batch, Outcome, Position, Record
 from sidecar.telemetry import Log, Telemetry
+from tests.support.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,8 +79,8 @@ def messages(lines: Sequence[str | bytes]) -> list[str]:
 
 
 def quiet_telemetry(*sinks: str) -> Telemetry:
-    """Return a telemetry of its own that logs to memory."""
-    return Telemetry(log=Log(io.StringIO()), sinks=sinks or ("loki",))
+    """Return a telemetry of its own that logs to memory, what repeats once."""
+    return Telemetry(log=Log(io.StringIO(), Clock()), sinks=sinks or ("loki",))
 
 
 def value(telemetry: Telemetry, name: str, **labels: str) -> float:

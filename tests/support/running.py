@@ -14,10 +14,10 @@ import aiohttp
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.patience import PATIENCE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-_PATIENCE = 20.0
 
 
 class Metrics:
@@ -67,6 +67,7 @@ class Sidecar:
     argv: Sequence[str] = ()  # COMMAND
     stdin: int | None = asyncio.subprocess.PIPE
     environ: Mapping[str, str] = field(default_factory=dict)
+    program: str = "sidecar"  # as a module
     stdout_to: int | None = None  # a descriptor to write to; else what it writes is collected
     stdout: bytearray = field(default_factory=bytearray)
     log: list[dict[str, object]] = field(default_factory=list)
@@ -82,8 +83,8 @@ class Sidecar:
         await self.finish()
 
     async def start(self) -> None:
-        words = [sys.executable, "-m", "sidecar", "run"]
-        for setting in ("http.host=127.0.0.1", "http.port=0", *self.settings):
+        words = [sys.executable, "-m", self.program, "run"]
+        for setting in ("http.host=127.0.0.1", "http.port=0", "drain_seconds=1m", *self.settings):
             words += ["--set", setting]
         if self.argv:
             words += ["--", *self.argv]
@@ -100,7 +101,7 @@ class Sidecar:
         self._listening = asyncio.Event()
         self._ended = False
         self._readers = [asyncio.ensure_future(self._read_stdout()), asyncio.ensure_future(self._read_log())]
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             await self._listening.wait()
 
     async def _read_stdout(self) -> None:
@@ -130,7 +131,7 @@ class Sidecar:
         if self.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 self.process.stdin.close()
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             code = await self.process.wait()
             await asyncio.gather(*self._readers)
         return code
@@ -149,7 +150,7 @@ class Sidecar:
 
         A scrape gives way while it is written: its families may stand a moment apart until all is at rest.
         """
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             while (await self.metrics()).total(name, **labels) < at_least:
                 pass
             return await self.metrics()

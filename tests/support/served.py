@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from sidecar import merge, routes, server, status_page
 from sidecar.health import Check, Health
 from sidecar.metrics import durations, exposition
 from sidecar.telemetry import Log, Telemetry
+from tests.support.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -41,13 +41,13 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    *, app_url: str = "", clock: Callable[[], float] = time.monotonic, **server_options: object
+    *, app_url: str = "", clock: Callable[[], float] | None = None, **server_options: object
 ) -> AsyncIterator[Served]:
     log = io.StringIO()
-    telemetry = Telemetry(log=Log(log), sinks=["loki"], version="1.2.3")
+    telemetry = Telemetry(log=Log(log, Clock()), sinks=["loki"], version="1.2.3")
     config = durations.Config()
     requests = durations.Requests(config, routes.Table(config.routes), telemetry)
-    health = Health(clock)
+    health = Health(clock or Clock())  # nobody beats here: on a clock that runs the loop would soon be late
     health.starting = False
     health.attached = lambda: Check("pass")
     shown: dict[str, object] = {}
