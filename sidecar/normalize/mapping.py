@@ -339,7 +339,7 @@ def _ordered(got: Fields, source: Fields, taken: list[plans.Path], order: tuple[
                 if key not in got:
                     record.pop(key, None)
                 continue
-        if key in _UNIT and value == got.get(key):
+        if key in _UNIT and key in got and value == got[key]:
             continue
         if (key in got and key != "query") or fields.is_no_value(key, value):
             beside = f"{key}_original"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar import normalize, validation
@@ -162,6 +162,7 @@ def shapes(draw):
 
 
 @given(texts=st.one_of(batches(), services(), shapes()))
+@example(texts=[b'{"service_name":"shop","duration_unit":null,"duration_unit_inferred":null}'] * 17)
 def test_a_batch_says_what_its_lines_say_one_at_a_time(texts):
     together, one_by_one = _normalizer(), _normalizer()
 
