@@ -58,6 +58,7 @@ OWN = {
     "injector.image": st.sampled_from(["gin-sidecar:v1.2.0", "ghcr.io/a/b@sha256:" + "0" * 64]),
     "injector.kubernetes_version": st.sampled_from(["1.29", "1.33"]),
     "injector.excluded_namespaces": st.lists(st.sampled_from(["kube-system", "a", "b-c"]), unique=True),
+    "injector.defaults.port": st.sampled_from([1024, 9180, 65535]),  # some belong to meshes
     "injector.defaults.log_path": st.sampled_from(["/var/log/shop/shop.log", "/logs/a"]),
     "injector.defaults.cpu_request": st.sampled_from(["25m", "1", "0.5"]),
     "injector.defaults.memory_request": st.sampled_from(["64Mi", "100M"]),
