@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from sidecar.model import Chunk, Position
+    from sidecar.sources.tail import Tail
     from sidecar.telemetry import Telemetry
 
 
@@ -121,18 +123,10 @@ def _file(asked: Request) -> Source:
     if glob.has_magic(path) and not Path(path).exists():
         from sidecar.sources import globbed  # noqa: PLC0415
 
-        return globbed.Globbed(
-            path,
-            asked.telemetry,
-            start_at=asked.config.start_at,
-            saved=asked.saved,
-            inotify=asked.config.inotify,
-        )
+        return _polling(asked, partial(globbed.Globbed, path))
     from sidecar.sources import file  # noqa: PLC0415
 
-    return file.File(
-        path, asked.telemetry, start_at=asked.config.start_at, saved=asked.saved, inotify=asked.config.inotify
-    )
+    return _polling(asked, partial(file.File, path))
 
 
 def _cri(asked: Request) -> Source:
@@ -148,12 +142,15 @@ def _cri(asked: Request) -> Source:
         raise ConfigError(problems)
     from sidecar.sources import cri  # noqa: PLC0415
 
-    return cri.Cri(
-        path,
-        container,
+    return _polling(asked, partial(cri.Cri, path, container))
+
+
+def _polling(asked: Request, make: Callable[..., Tail]) -> Source:
+    from sidecar.sources import polling  # noqa: PLC0415
+
+    return polling.Polling(
+        partial(make, start_at=asked.config.start_at, saved=asked.saved),
         asked.telemetry,
-        start_at=asked.config.start_at,
-        saved=asked.saved,
         inotify=asked.config.inotify,
     )
 

@@ -6,22 +6,23 @@ as it appears and held until it is read and quiet, so nothing is lost that was s
 are read in their order, and the generations of one start in the order of their first lines; what was compressed before
 it was read (a downtime) is read from the `.gz`, once. A line that the runtime began in one generation and finished in
 the next stays one: the end of a generation is told before the next begins, and bytes that come later still are a log
-of their own. Polling every 100 to 150 ms is the truth; inotify only makes it look sooner.
+of their own. Polling is the truth; inotify only makes it look sooner.
 Refused: the sidecar's own container, and to guess.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import stat
 import time
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sidecar.sources import generation, gzipped, podlog, podresume, polling, succession
+from sidecar.sources import generation, gzipped, podlog, podresume, succession, tail
+from sidecar.sources.podresume import Past
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from sidecar.model import Position
     from sidecar.sources.generation import Generation
     from sidecar.sources.podlog import Found
-    from sidecar.sources.podresume import Past
+    from sidecar.sources.wake import Wake
     from sidecar.telemetry import Telemetry
 
 
@@ -41,7 +42,32 @@ _HELD_AT_START = 8  # rotated files whose late bytes are followed when everythin
 _DONE = 32  # files that are read and gone, and may come back compressed: more than any kubelet keeps
 
 
-class Cri(polling.Polling):
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a checkpoint keeps of a container's log."""
+
+    path: str
+    serial: int
+    generations: tuple[generation.View, ...]
+    done: tuple[Past, ...]
+
+    def state(self, delivered: Mapping[str, Position]) -> dict[str, object]:
+        done = [*self.done, *(Past.of(one) for one in self.generations if one.done(delivered))]
+        return {
+            "kind": "cri",
+            "path": self.path,
+            "serial": self.serial,
+            "modified_ns": 0,
+            "generations": [
+                {**one.state(delivered), "instance": one.instance}
+                for one in self.generations
+                if not one.done(delivered)
+            ],
+            "done": [one.state() for one in done[-_DONE:]],
+        }
+
+
+class Cri(tail.LogTail):
     """The source `cri`."""
 
     def __init__(
@@ -49,13 +75,13 @@ class Cri(polling.Polling):
         path: str,
         container: str,
         telemetry: Telemetry,
+        wake: Wake,
         *,
         start_at: str = "beginning",
         saved: Mapping[str, Any] | None = None,
         timing: succession.Timing = TIMING,
-        inotify: bool = True,
     ) -> None:
-        super().__init__(telemetry, timing, inotify=inotify)
+        super().__init__(telemetry, wake, timing)
         self._directory = Path(path) / container
         self._container = container
         self._start_at_end = start_at == "end"
@@ -68,44 +94,25 @@ class Cri(polling.Polling):
         self._passed: set[tuple[int, int, int, int]] = set()  # files that are known and unchanged
         self._done: deque[Past] = deque(maxlen=_DONE)
 
-    async def start(self) -> None:
-        """Find what there is, and what was followed in an earlier life."""
+    def begin(self, now: float) -> None:
         state = self._state()
         if state is not None:
             self._succession.serial = state.serial
-            await self._resume(state)
+            self._resume(state, now)
             self._done.extend(state.done)
             self._began = True
-        self._discover(self._begin())
+        self._discover(now)
 
-    def snapshot(self, delivered: Mapping[str, Position]) -> dict[str, object]:
-        generations = []
-        for one in self._succession.written():
-            position = delivered.get(one.log)
-            offset = one.origin if position is None else position.offset
-            if one.descriptor < 0 and one.told is not None and offset >= one.told:
-                if one in self._succession.past:  # all of it is delivered
-                    self._succession.past.remove(one)
-                    self._done.append(podresume.Past(one.identity, one.instance, one.whole()))
-                continue
-            generations.append(
-                {
-                    **one.recognized.state(),
-                    "log": one.log,
-                    "path": one.path,
-                    "offset": offset,
-                    "ended": one.ended,
-                    "instance": one.instance,
-                }
-            )
-        return {
-            "kind": "cri",
-            "path": str(self._directory),
-            "serial": self._succession.serial,
-            "modified_ns": 0,
-            "generations": generations,
-            "done": [one.state() for one in self._done],
-        }
+    def saved(self) -> Saved:
+        views = tuple(one.view(recognized=True) for one in self._succession.written())
+        return Saved(str(self._directory), self._succession.serial, views, tuple(self._done))
+
+    def settle(self, delivered: Mapping[str, Position]) -> None:
+        for one in list(self._succession.past):
+            view = one.view(recognized=True)
+            if view.done(delivered):
+                self._succession.past.remove(one)
+                self._done.append(Past.of(view))
 
     def describe(self) -> dict[str, object]:
         described: dict[str, object] = {
@@ -132,7 +139,8 @@ class Cri(polling.Polling):
 
     def _discover(self, now: float) -> None:
         """Hold every file of the container that is not known."""
-        if not self._wake.watch(str(self._directory)):
+        self._watched = self._wake.watch(str(self._directory))
+        if not self._watched:
             self._wake.watch(str(self._directory.parent))  # where it will appear
         try:
             changed_ns = os.stat(self._directory).st_mtime_ns  # noqa: PTH116  ten times a second
@@ -224,8 +232,10 @@ class Cri(polling.Polling):
         for each in reversed(past):
             if each.identity.end and each.identity.place == place and each.identity.same_content(descriptor):
                 return None if each.identity.end >= os.fstat(descriptor).st_size else each.identity.end
-        if not one.active and any(each.copied_to(one.instance, descriptor) for each in past):
-            return None  # a copy beside its original
+        if not one.active and (
+            any(each.copied_to(one.instance, descriptor) for each in past) or self._is_begun_by(one, descriptor)
+        ):
+            return None  # a copy beside its original, or as much of one as there is
         newest = self._succession.newest
         if one.active and newest is not None and newest.instance == one.instance and newest.descriptor >= 0:
             size = os.fstat(newest.descriptor).st_size
@@ -233,10 +243,19 @@ class Cri(polling.Polling):
                 return size  # an editor's work; the old file is held, for the runtime writes on in it
         return 0
 
+    def _is_begun_by(self, one: Found, descriptor: int) -> bool:
+        """Whether a file that is held says all that this one says, and perhaps more."""
+        size = os.fstat(descriptor).st_size
+        return any(
+            generation.same_beginning(each.descriptor, descriptor, size)
+            for each in self._succession.generations
+            if each.instance == one.instance and each.descriptor >= 0 and not each.archived
+        )
+
     def _pasts(self) -> list[Past]:
         """Return who all generations of this life are, closed ones first."""
         return [
-            podresume.Past(each.recognized, each.instance, each.whole())
+            Past(each.recognized, each.instance, each.whole())
             for each in [*self._succession.past, *self._succession.generations]
         ]
 
@@ -293,7 +312,7 @@ class Cri(polling.Polling):
                 continue
             if one.compressed:
                 self._passed.add(one.seen_as)
-                self._done.append(podresume.Past.unread(descriptor, one.instance))
+                self._done.append(Past.unread(descriptor, one.instance))
                 os.close(descriptor)
                 continue
             new = self._generation(descriptor, one, os.fstat(descriptor).st_size)
@@ -303,20 +322,19 @@ class Cri(polling.Polling):
             held.append(new)
         held.sort(key=lambda one: (one.instance, not one.ended, podlog.stamp_of(one.descriptor, compressed=False)))
         for old in held[: -_HELD_AT_START - 1]:
-            self._done.append(podresume.Past(old.identity, old.instance, old.offset))
+            self._done.append(Past(old.identity, old.instance, old.offset))
             old.close()
         for young in held[-_HELD_AT_START - 1 :]:
             self._succession.add(young, now)
 
-    async def _resume(self, state: podresume.State) -> None:
+    def _resume(self, state: podresume.State, now: float) -> None:
         def look() -> list[Found]:
             try:
                 return podlog.listed(self._directory)
             except OSError:
                 return []
 
-        now = asyncio.get_running_loop().time()
-        restored, found = await podresume.restore(state, look, self._telemetry)
+        restored, found = podresume.restore(state, look, self._telemetry)
         for one in restored:
             self._succession.add(one, now)
         held = {one.path for one in self._succession.generations}

@@ -3,55 +3,74 @@
 The problem: the path is a name that other people's programs move from file to file. The promise: every byte written
 to any file that had the name is read once, as long as it can be had: old descriptors are held and drained
 (`succession`), copies are found (`known`), a downtime is made up for (`resume`), and what cannot be had is counted.
-Polling is the truth, every 100 to 200 ms, and inotify only makes it look sooner; nobody reading (a full queue) does not
-stop the discovery of new files, which runs on the loop's timer, because the disk is the buffer only as long as we hold
-it. Compressed generations are read in catch-up only: at a first start and after a downtime, once.
-Refused: threads (reads are 256 KiB of what is in memory; the kernel fetches the rest meanwhile), and to follow the
-sidecar's own output.
+Polling is the truth, and inotify only makes it look sooner; nobody reading (a full queue) does not stop the discovery
+of new files, because the disk is the buffer only as long as we hold it. Compressed generations are read in catch-up
+only: at a first start and after a downtime, once. Refused: to follow the sidecar's own output.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import stat
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sidecar.sources import generation, gzipped, known, polling, resume, siblings, succession, wake
+from sidecar.sources import generation, gzipped, known, resume, siblings, succession, tail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sidecar.model import Position
     from sidecar.sources.generation import Generation
+    from sidecar.sources.wake import Wake
     from sidecar.telemetry import Telemetry
 
 _TICK_NS = 30_000_000  # two changes within one tick of the clock of files, 10 ms at most, look like one
 _HELD_AT_START = 8  # rotated files whose late bytes are followed when everything before is left out
 
 
-class File(polling.Polling):
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a checkpoint keeps of one log."""
+
+    path: str
+    serial: int
+    modified_ns: int
+    generations: tuple[generation.View, ...]
+
+    def done(self, delivered: Mapping[str, Position]) -> bool:
+        """Whether nothing of it will be met again."""
+        return all(one.done(delivered) for one in self.generations)
+
+    def state(self, delivered: Mapping[str, Position]) -> dict[str, object]:
+        return {
+            "kind": "file",
+            "path": self.path,
+            "serial": self.serial,
+            "modified_ns": self.modified_ns,
+            "generations": [one.state(delivered) for one in self.generations if not one.done(delivered)],
+        }
+
+
+class File(tail.LogTail):
     """The source `file`."""
 
     def __init__(
         self,
         path: str,
         telemetry: Telemetry,
+        wake: Wake,
         *,
         start_at: str = "beginning",
         saved: Mapping[str, Any] | None = None,
         timing: succession.Timing | None = None,
-        inotify: bool = True,
         logs: str = "",
-        shared: wake.Wake | None = None,
     ) -> None:
-        """Take `logs`: what the names of its logs begin with, where several files are followed. `shared`: likewise."""
-        super().__init__(
-            telemetry, timing if timing is not None else succession.Timing(), inotify=inotify, shared=shared
-        )
+        """Take `logs`: what the names of its logs begin with, where several files are followed."""
+        super().__init__(telemetry, wake, timing if timing is not None else succession.Timing())
         self._succession.prefix = logs
         self._path = path
         self._file = Path(path)
@@ -66,18 +85,16 @@ class File(polling.Polling):
         self._seen_ns = 0  # rotated files that were written to before are read, or left out
         self._left_out: tuple[int, int, int] | None = None  # device, inode, size of what was there at a first start
 
-    async def start(self) -> None:
-        """Find what there is. Raises SourceError where the path is the sidecar's own output."""
-        now = asyncio.get_running_loop().time()
+    def begin(self, now: float) -> None:
         state = self._state()
         if state is None:
             self._first(now)
         else:
             self._began = True
             self._seen_ns = state.modified_ns
-            if await resume.restore(state, self._path, self._succession, self._known, self._telemetry, now):
+            if resume.restore(state, self._path, self._succession, self._known, self._telemetry, now):
                 self._restart(now)
-        self._discover(self._begin())
+        self._discover(now)
         self._began = True
 
     @property
@@ -89,16 +106,12 @@ class File(polling.Polling):
         """Whether this is a file that is followed here, under whatever name."""
         return self._succession.held(status) is not None
 
-    def snapshot(self, delivered: Mapping[str, Position]) -> dict[str, object]:
+    def saved(self) -> Saved:
+        views = tuple(one.view() for one in self._succession.written())
         # What was not read says nothing of the files beside it.
-        read = (one.modified_ns for one in self._succession.written() if one.identity.end)
-        return {
-            "kind": "file",
-            "path": self._path,
-            "serial": self._succession.serial,
-            "modified_ns": max(self._seen_ns, self._known.modified_ns, *read),
-            "generations": self._succession.snapshot(delivered),
-        }
+        read = (one.identity.modified_ns for one in views if one.identity.end)
+        modified_ns = max(self._seen_ns, self._known.modified_ns, *read)
+        return Saved(self._path, self._succession.serial, modified_ns, views)
 
     def describe(self) -> dict[str, object]:
         described: dict[str, object] = {
@@ -119,12 +132,12 @@ class File(polling.Polling):
 
     def _discover(self, now: float) -> None:
         """Look at the path; hold what has its name now."""
-        self._wake.watch(self._directory)
+        self._watched = self._wake.watch(self._directory)
         try:
             status = self._file.stat()
         except FileNotFoundError:
             self.attached = True  # waiting for a path that does not exist yet
-            if not self._missing or now - self._asked_at >= self._timing.discovery:
+            if not self._missing or now - self._asked_at >= self.timing.discovery:
                 self._missing = True
                 self._asked_at = now
                 self._add(self._unseen(now), now)  # the name moved on twice, and the last file has none yet
@@ -162,21 +175,20 @@ class File(polling.Polling):
         if newest is not None and newest.is_replaced_by(descriptor):
             newest.move(descriptor, self._path)
             return
-        unseen = self._unseen(now)
         place = (status.st_dev, status.st_ino)
         offset = 0
         if self._left_out is not None and self._left_out[:2] == place and self._left_out[2] <= status.st_size:
             offset = self._left_out[2]
         self._left_out = None
         new = generation.Generation(descriptor, self._path, self._succession.name(place), offset)
-        self._add([*unseen, new], now)
+        self._add(self._unseen(now, new), now)
 
-    def _unseen(self, now: float) -> list[Generation]:
-        """Return what was rotated away before anybody saw it; nothing of what was there at a first start."""
+    def _unseen(self, now: float, opened: Generation | None = None) -> list[Generation]:
+        """Return what was rotated away before anybody saw it, and `opened`; at a first start nothing else."""
         if not self._began:
-            return []
+            return [opened] if opened is not None else []
         self._succession.verify(now)
-        return self._known.unseen()
+        return self._known.unseen(opened=opened)
 
     def _before(self, newest: Generation, now: float) -> None:
         """Find what was copied aside and cut off before a byte of it was read: nothing else tells of it."""
@@ -261,7 +273,7 @@ class File(polling.Polling):
         new = generation.Generation(
             descriptor, self._path, self._succession.name((status.st_dev, status.st_ino)), hollow=True
         )
-        for one in [*self._known.unseen(), new]:
+        for one in self._known.unseen(opened=new):
             self._succession.add(one, now)
 
     def _rescue(self, truncated: Generation) -> list[Generation]:

@@ -26,13 +26,11 @@ from sidecar.errors import SourceError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sidecar.model import Position
+
 CHUNK_BYTES = 256 * 1024  # one turn: more would starve other generations and the event loop
 
 PROOF_BYTES = 256  # of the head, and of the mark behind the offset
-
-_AHEAD_BYTES = 4 << 20  # fetched from the disk while nobody waits for it
-_REFUSALS = 50  # a tenth of a second, at 2 ms a look
-_NEVER = 1 << 30
 
 _SAMPLE_BYTES = 64 * 1024  # of either end, to know a file that was written anew with the content of another
 _TIME = re.compile(rb"\d\d:\d\d:\d\d|\b(?:ts|time|timestamp)\"?[:=] ?\"?\d{10}")  # of day, or since the epoch
@@ -108,6 +106,38 @@ class Identity:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a checkpoint keeps of a generation: who it was at one moment, and where it stood."""
+
+    identity: Identity
+    log: str
+    path: str
+    origin: int
+    told: int | None
+    instance: int
+    size: int  # once it is closed: how long it is, or says it is
+    closed: bool
+
+    def offset(self, delivered: Mapping[str, Position]) -> int:
+        """Return up to where it is delivered."""
+        position = delivered.get(self.log)
+        return self.origin if position is None else position.offset
+
+    def done(self, delivered: Mapping[str, Position]) -> bool:
+        """Whether all of it is delivered, and it will not be met again."""
+        return self.closed and self.told is not None and self.offset(delivered) >= self.told
+
+    def state(self, delivered: Mapping[str, Position]) -> dict[str, object]:
+        return {
+            **self.identity.state(),
+            "log": self.log,
+            "path": self.path,
+            "offset": self.offset(delivered),
+            "ended": self.told is not None,
+        }
+
+
 class Generation:
     """One held file and how far it was read. The times are `succession`'s, on its clock."""
 
@@ -148,8 +178,7 @@ class Generation:
         behind = min(PROOF_BYTES, offset)
         self._tail = os.pread(descriptor, behind, offset - behind)
         self._hollow = hollow
-        self._refusals = 0  # in a row, of reads that would have had to wait for the disk
-        self.waits = False  # for the disk: there is more, and not yet in memory
+        self._view: View | None = None  # the last one
 
     @property
     def identity(self) -> Identity:
@@ -170,10 +199,20 @@ class Generation:
     def recognized(self) -> Identity:
         """Who this is, by how the file begins even where nobody has read that: for who comes when it is compressed."""
         identity = self.identity
-        if self.descriptor < 0 or self.archived:
+        if self.descriptor < 0 or self.archived or identity.head_bytes >= PROOF_BYTES:
             return identity
         head = os.pread(self.descriptor, PROOF_BYTES, 0)
         return identity.headed(head) if identity.begins(head) else identity
+
+    def view(self, *, recognized: bool = False) -> View:
+        """Return what a checkpoint keeps of it now."""
+        closed, last = self.descriptor < 0, self._view
+        if closed and last is not None and last.closed and last.told == self.told:
+            return last
+        identity = self.recognized if recognized else self.identity
+        size = self.whole() if closed else 0
+        self._view = View(identity, self.log, self.path, self.origin, self.told, self.instance, size, closed)
+        return self._view
 
     @property
     def _at_offset(self) -> bool:
@@ -222,12 +261,8 @@ class Generation:
             self._jump(status.st_size)
         behind = len(self._tail)
         ahead = max(0, min(CHUNK_BYTES, end - self.offset))
-        got = self._fetch(behind + ahead, self.offset - behind)
+        got = os.pread(self.descriptor, behind + ahead, self.offset - behind)
         seen, self.size = self.size, status.st_size
-        self.waits = len(got) < min(behind + 1, behind + ahead, status.st_size - self.offset + behind)
-        if self.waits:
-            self.size = max(seen, status.st_size)  # whether it was cut off just now instead, the next look tells
-            return b""
         if not got.startswith(self._tail) or (not self._tail and self.size < seen):
             self.shrunk += max(0, seen - self.offset)  # a copy may still have them
             return None
@@ -301,30 +336,6 @@ class Generation:
             os.close(self.descriptor)
             self.descriptor = -1
             self.size = self.offset
-
-    def _fetch(self, count: int, offset: int) -> bytes:
-        """Return what is in memory of it, and have the kernel fetch what is not: a slow disk must not stop the loop.
-
-        Who is told to stop waits for the disk, and so does who has been put off so often that fetching is in vain.
-        """
-        if self._refusals < _REFUSALS and self.limit is None:
-            buffer = bytearray(count)
-            try:
-                got = os.preadv(self.descriptor, [buffer], offset, os.RWF_NOWAIT)
-            except BlockingIOError:
-                got = -1
-            except OSError as error:
-                if error.errno not in {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}:
-                    raise
-                self._refusals = _NEVER  # this file system knows only how to wait
-                return os.pread(self.descriptor, count, offset)
-            if got < count:
-                os.posix_fadvise(self.descriptor, offset, _AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
-            self._refusals = self._refusals + 1 if got < 0 else 0
-            return bytes(buffer[: max(0, got)])
-        if self._refusals < _NEVER:
-            self._refusals = 0
-        return os.pread(self.descriptor, count, offset)
 
     def _jump(self, size: int) -> None:
         """Skip a hole without reading it: after a truncation it is as long as the old log was."""

@@ -10,123 +10,139 @@ Refused: an order between files, which nobody wrote down; and the sidecar's own 
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import glob
 import os
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sidecar.errors import SourceError
-from sidecar.model import Chunk, Position
-from sidecar.sources import file, filesystem, generation, polling, siblings, succession, wake
+from sidecar.sources import file, filesystem, generation, siblings, succession, tail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sidecar.model import Chunk, Position
+    from sidecar.sources.wake import Wake
     from sidecar.telemetry import Telemetry
 
 _REMEMBERED = 64  # files that are gone and whose last lines may not be delivered yet
 
 
-class Globbed:
-    """The source `file` where its path is a glob."""
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a checkpoint keeps of all files. Each of them: its path, its number, what is kept of it."""
 
-    resumable = True
+    path: str
+    serial: int
+    gone: tuple[tuple[str, int, file.Saved], ...]
+    files: tuple[tuple[str, int, file.Saved], ...]
+
+    def state(self, delivered: Mapping[str, Position]) -> dict[str, object]:
+        gone = [one for one in self.gone if not one[2].done(delivered)]
+        return {
+            "kind": "file",
+            "path": self.path,
+            "serial": self.serial,
+            "files": [
+                {"file": path, "number": number, "state": saved.state(delivered)}
+                for path, number, saved in [*gone, *self.files]  # gone ones first: another may have the same name
+            ],
+        }
+
+
+class Globbed(tail.Tail):
+    """The source `file` where its path is a glob."""
 
     def __init__(
         self,
         pattern: str,
         telemetry: Telemetry,
+        wake: Wake,
         *,
         start_at: str = "beginning",
         saved: Mapping[str, Any] | None = None,
         timing: succession.Timing | None = None,
-        inotify: bool = True,
     ) -> None:
-        self.attached = False
+        self.timing = timing if timing is not None else succession.Timing()
         self._pattern = pattern
         self._telemetry = telemetry
+        self._wake = wake
         self._start_at = start_at
         self._saved = saved
-        self._timing = timing if timing is not None else succession.Timing()
         self._files: dict[str, tuple[int, file.File]] = {}  # path → number and follower
-        self._gone: deque[tuple[str, int, file.File]] = deque(maxlen=_REMEMBERED)
+        self._gone: deque[tuple[str, int, file.Saved]] = deque(maxlen=_REMEMBERED)
         self._refused: set[str] = set()
         self._rotated: set[str] = set()  # names that rotation gave
         self._numbers = 0  # how many followers there were; the logs of each are named by its own
         self._served = 0
-        self._looked_at = 0.0
-        self._read_at = 0.0  # when there was something
         self._stirred = False  # since the last look
-        self._alarm = asyncio.Event()  # ends the waiting
-        self._wake = wake.Wake(telemetry, self._stir, enabled=inotify, rest=self._timing.poll / 2)
+        self._watched = False  # where the glob begins
         self._stopping = False
 
-    async def start(self) -> None:
+    @property
+    def look_at(self) -> float:
+        return min([self._expand_at, *(one.look_at for _, one in self._files.values())])
+
+    @property
+    def _expand_at(self) -> float:
+        if self._stirred:
+            return 0.0
+        rely = self._wake.reliable and self._watched
+        return self.discovered_at + (self.timing.watched if rely else self.timing.idle_poll)
+
+    def begin(self, now: float) -> None:
         """Follow what the glob names, and what it named in an earlier life."""
-        self._wake.start()
         state = self._state()
         for path, number, saved in state or ():
             earlier = self._files.pop(path, None)  # whose file was gone before another had its name
             if earlier is not None:
-                await earlier[1].close()
-            await self._follow(path, number=number, saved=saved)
-        await self._expand(first=state is None)
+                earlier[1].close()
+            self._follow(path, now, number=number, saved=saved)
+        self._expand(now, first=state is None)
         self._start_at = "beginning"  # of what appears from now on
 
-    async def read(self, wait: float) -> Chunk | None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait
-        while True:
-            now = loop.time()
-            if not self._stopping and (self._stirred or now - self._looked_at >= self._timing.idle_poll):
-                self._stirred = False
-                await self._expand()
-            files = [one for _, one in self._files.values()]
-            for place in range(len(files)):
-                index = (self._served + place) % len(files)
-                chunk = await files[index].read(0.0)
-                if chunk is not None and (chunk.data or chunk.end_of_log):
-                    self._served = index + 1
-                    self._read_at = now
-                    return chunk
-            if self._stopping:
-                return None
-            now = loop.time()
-            if now >= deadline:
-                return Chunk(b"", Position("", 0))
-            pause = polling.DISK_SECONDS if any(one.waits for one in files) else self._timing.poll
-            await self._wait(min(deadline, now + pause))
-
-    def stop(self) -> None:
-        self._stopping = True
-        self._alarm.set()
+    def stir(self, now: float) -> None:
+        self._stirred = True
         for _, one in self._files.values():
-            one.stop()
+            one.stir(now)
+
+    def look(self, now: float) -> Chunk | None:
+        if not self._stopping and now >= self._expand_at:
+            self._expand(now)
+        files = [one for _, one in self._files.values()]
+        self.surprised = False
+        for place in range(len(files)):
+            index = (self._served + place) % len(files)
+            if now < files[index].look_at and not self._stopping:
+                continue
+            chunk = files[index].look(now)
+            self.surprised = self.surprised or files[index].surprised
+            if chunk is not None:
+                self._served = index + 1
+                return chunk
+        return None
+
+    def keep(self, now: float) -> None:
+        self._expand(now)
+        for _, one in self._files.values():
+            one.keep(now)
+
+    def stop(self, now: float) -> None:
+        self._stopping = True
+        for _, one in self._files.values():
+            one.stop(now)
 
     def unread(self) -> int:
         return sum(one.unread() for _, one in self._files.values())
 
-    def snapshot(self, delivered: Mapping[str, Position]) -> dict[str, object]:
-        gone = [(path, number, one.snapshot(delivered)) for path, number, one in self._gone]
-        waiting = {number for _, number, state in gone if state["generations"]}
-        self._gone = deque((one for one in self._gone if one[1] in waiting), maxlen=_REMEMBERED)
-        return {
-            "kind": "file",
-            "path": self._pattern,
-            "serial": self._numbers,
-            "files": [
-                {"file": path, "number": number, "state": state}
-                for path, number, state in gone
-                if number in waiting  # before the others: one of them may have the same name
-            ]
-            + [
-                {"file": path, "number": number, "state": one.snapshot(delivered)}
-                for path, (number, one) in self._files.items()
-            ],
-        }
+    def saved(self) -> Saved:
+        files = tuple((path, number, one.saved()) for path, (number, one) in self._files.items())
+        return Saved(self._pattern, self._numbers, tuple(self._gone), files)
+
+    def settle(self, delivered: Mapping[str, Position]) -> None:
+        self._gone = deque((one for one in self._gone if not one[2].done(delivered)), maxlen=_REMEMBERED)
 
     def describe(self) -> dict[str, object]:
         return {
@@ -142,23 +158,9 @@ class Globbed:
             "inotify": self._wake.watching,
         }
 
-    async def close(self) -> None:
-        self._wake.close()
+    def close(self) -> None:
         for _, one in self._files.values():
-            await one.close()
-
-    async def _wait(self, until: float) -> None:
-        """Wait, unless something stirs first or the source is told to stop."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(until):
-                await self._alarm.wait()
-        self._alarm.clear()
-
-    def _stir(self) -> None:
-        """Look sooner; but files that were just read get time to grow."""
-        self._stirred = True
-        if asyncio.get_running_loop().time() - self._read_at >= self._timing.poll:
-            self._alarm.set()
+            one.close()
 
     def _root(self) -> str:
         """Return the directory that the glob begins in."""
@@ -167,36 +169,37 @@ class Globbed:
             fixed = fixed.parent
         return str(fixed)
 
-    async def _expand(self, *, first: bool = False) -> None:
+    def _expand(self, now: float, *, first: bool = False) -> None:
         """Follow the files that the glob names and nobody follows; let go of whom nothing is left of."""
-        self._looked_at = asyncio.get_running_loop().time()
+        self.discovered_at = now
+        self._stirred = False
         self.attached = True
-        self._wake.watch(self._root())
+        self._watched = self._wake.watch(self._root())
         names = sorted(glob.glob(self._pattern, recursive=True))  # noqa: PTH207  a Path cannot begin anywhere
         there = set(names)
         self._refused &= there
         self._rotated &= there
-        await self._let_go(there)
+        self._let_go(there)
         for path in names:
             if path in self._files or path in self._refused or path in self._rotated:
                 continue
             if self._is_rotated(path, there):
                 self._rotated.add(path)
             elif not self._is_held(path):
-                await self._follow(path, start_at=self._start_at if first else "beginning")
+                self._follow(path, now, start_at=self._start_at if first else "beginning")
         if any(not one.attached for _, one in self._files.values()):
             self.attached = False
         if not self._files:
             self._telemetry.source_waiting(self._pattern, "no file has such a name", "missing")
 
-    async def _let_go(self, names: set[str]) -> None:
+    def _let_go(self, names: set[str]) -> None:
         """Close whose file is gone and read, unless rotation left others of it, which would then look new."""
         for path, (number, one) in list(self._files.items()):
             if path in names or not one.finished or self._has_rotated(path, names):
                 continue
             del self._files[path]
-            await one.close()
-            self._gone.append((path, number, one))
+            one.close()
+            self._gone.append((path, number, one.saved()))
 
     def _has_rotated(self, path: str, names: set[str]) -> bool:
         return any(siblings.is_rotated(other, path) for other in names)
@@ -213,24 +216,30 @@ class Globbed:
             return True
         return any(one.holds(status) for _, one in self._files.values())
 
-    async def _follow(
-        self, path: str, *, start_at: str = "beginning", number: int = 0, saved: Mapping[str, Any] | None = None
+    def _follow(
+        self,
+        path: str,
+        now: float,
+        *,
+        start_at: str = "beginning",
+        number: int = 0,
+        saved: Mapping[str, Any] | None = None,
     ) -> None:
         if not number:
             self._numbers = number = self._numbers + 1
         one = file.File(
             path,
             self._telemetry,
+            self._wake,
             start_at=start_at,
             saved=saved,
-            timing=self._timing,
+            timing=self.timing,
             logs=f"{number}/",
-            shared=self._wake,
         )
         try:
-            await one.start()
+            one.begin(now)
         except SourceError as error:
-            await one.close()
+            one.close()
             self._refused.add(path)
             self._telemetry.source_waiting(path, str(error))
             return

@@ -9,7 +9,6 @@ the damage; the rest is given up and counted, in compressed bytes, because nobod
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import zlib
@@ -18,14 +17,12 @@ from typing import TYPE_CHECKING
 from sidecar.sources import generation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sidecar.sources.generation import Identity
 
 SUFFIX = ".gz"
 
 _INPUT_BYTES = 64 * 1024
-_SKIP_BYTES = 4 << 20  # inflated in one turn on the way to an offset: about 10 ms
+_SKIP_BYTES = 4 << 20  # inflated at a time on the way to an offset
 _GZIP = 31  # zlib's word for a gzip member with the largest window
 _LARGEST_RATIO = 1032  # of deflate; a trailer that claims more is none
 
@@ -100,19 +97,10 @@ def content_bytes(descriptor: int) -> int:
     return claimed if claimed <= size * _LARGEST_RATIO else size
 
 
-async def same_content(descriptor: int, identity: Identity) -> bool:
+def same_content(descriptor: int, identity: Identity) -> bool:
     """Whether the content begins as this generation did and reads the same just before its end."""
-    verdict = False
-    for verdict in _comparison(descriptor, identity):  # noqa: B007  the last one counts
-        await asyncio.sleep(0)
-    return verdict
-
-
-def _comparison(descriptor: int, identity: Identity) -> Iterator[bool]:
-    """Yield False after every few MiB, and the verdict at the end."""
     if not identity.head_bytes:
-        yield False  # an empty file proves nothing
-        return
+        return False  # an empty file proves nothing
     reader = Reader(descriptor)
     first = kept = b""  # the head, and the last bytes that came
     try:
@@ -127,11 +115,9 @@ def _comparison(descriptor: int, identity: Identity) -> Iterator[bool]:
                     break
             if before < identity.end:
                 kept = (kept + part[: identity.end - before])[-generation.PROOF_BYTES :]
-            yield False
     except OSError:
-        yield False
-        return
-    yield reader.position >= identity.end and identity.begins(first) and identity.ends(kept)
+        return False
+    return reader.position >= identity.end and identity.begins(first) and identity.ends(kept)
 
 
 class Gzipped(generation.Generation):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sidecar.sources.succession import Succession
     from sidecar.telemetry import Telemetry
 
+_LISTINGS = 5  # of a directory that changes all the time
+
 
 class Known:
     """The identities of the rotated files beside one log that are not held."""
@@ -44,15 +46,20 @@ class Known:
         self._identities[known.place] = known.identity
         known.close()
 
-    def unseen(self, beside: Generation | None = None) -> list[Generation]:
+    def unseen(self, beside: Generation | None = None, opened: Generation | None = None) -> list[Generation]:
         """Return the files beside the log, or their ends, that nobody has read, oldest first.
 
-        No copies of `beside`, of which nothing is read yet: what they say, it says.
+        No copies of `beside`, of which nothing is read yet: what they say, it says. With `opened`, under the log's
+        name a moment ago: it comes last, unless it was renamed since, and others after it.
         """
         found: list[Generation] = []
         remembered = {one.place: one for one in self._succession.remembered()} | self._identities
         self._identities = {}
-        for sibling in siblings.rotated(self._path):
+        for sibling in self._beside():
+            if opened is not None and sibling.place == opened.place:
+                found.append(opened)
+                opened = None
+                continue
             if self._succession.held(sibling.status) is not None:
                 continue
             descriptor = self._open(sibling)
@@ -72,7 +79,7 @@ class Known:
                 os.close(descriptor)
                 continue
             found.append(generation.Generation(descriptor, sibling.path, self._succession.name(sibling.place), offset))
-        return found
+        return [*found, opened] if opened is not None else found
 
     def rescue(self, truncated: Generation) -> list[Generation]:
         """Let a truncated generation go on in its copy, and return what was written between the two."""
@@ -100,11 +107,24 @@ class Known:
             return None
         return descriptor
 
+    def _beside(self) -> list[Sibling]:
+        """Return the files beside the log once two listings agree: while names move on, one may miss a file."""
+        found: list[Sibling] = []
+        for _ in range(_LISTINGS):
+            before, found = found, siblings.rotated(self._path)
+            if [(one.path, one.place) for one in before] == [(one.path, one.place) for one in found]:
+                break
+        return found
+
     def _open(self, sibling: Sibling) -> int | None:
         try:
-            return generation.open_log(sibling.path)
+            descriptor = generation.open_log(sibling.path)
         except FileNotFoundError:
             return None  # renamed since it was listed; the next rotation finds it
         except OSError as error:
             self._telemetry.source_waiting(sibling.path, error)
             return None
+        if os.path.samestat(os.fstat(descriptor), sibling.status):
+            return descriptor
+        os.close(descriptor)
+        return None  # likewise, and another has its name

@@ -33,6 +33,11 @@ class Past:
     size: int = 0
 
     @classmethod
+    def of(cls, view: generation.View) -> Self:
+        """Know a generation that is read and closed."""
+        return cls(view.identity, view.instance, view.size)
+
+    @classmethod
     def unread(cls, descriptor: int, instance: int) -> Self:
         """Know a compressed file that is left out."""
         size = gzipped.content_bytes(descriptor)
@@ -87,7 +92,7 @@ def parse(saved: Mapping[str, Any], path: str) -> State | None:
     return State(state.serial, list(zip(state.entries, instances, strict=True)), [Past.from_state(one) for one in done])
 
 
-async def restore(
+def restore(
     state: State, look: Callable[[], Sequence[Found]], telemetry: Telemetry
 ) -> tuple[list[Generation], Sequence[Found]]:
     """Return the saved generations that still exist, in their order, and the listing; count those that do not.
@@ -96,7 +101,7 @@ async def restore(
     looked for until two listings say the same.
     """
     found = look()
-    matches = await _matches(state, found)
+    matches = _matches(state, found)
     for _ in range(_LOOKS):
         before, found = found, look()
         missed = any(number not in matches for number in range(len(state.entries)))
@@ -106,11 +111,11 @@ async def restore(
             break
         for _, descriptor in matches.values():
             os.close(descriptor)
-        matches = await _matches(state, found)
+        matches = _matches(state, found)
     return _held(state, matches, found, telemetry), found
 
 
-async def _matches(state: State, found: Sequence[Found]) -> dict[int, tuple[Found, int]]:
+def _matches(state: State, found: Sequence[Found]) -> dict[int, tuple[Found, int]]:
     """Return by the number of the entry its file and a descriptor."""
     there = [one for one in found if one.status is not None]
     matches: dict[int, tuple[Found, int]] = {}
@@ -123,7 +128,7 @@ async def _matches(state: State, found: Sequence[Found]) -> dict[int, tuple[Foun
             taken = set() if find is _by_inode else {one.path for one, _ in matches.values()}
             free = [one for one in there if one.instance == instance and one.path not in taken]
             newest = number == len(state.entries) - 1
-            match = await find(entry, free, may_be_active=newest and not entry.ended)
+            match = find(entry, free, may_be_active=newest and not entry.ended)
             if match is not None:
                 matches[number] = match
     return matches
@@ -167,20 +172,18 @@ def _held(
     return list(held.values())
 
 
-async def _whole(entry: resume.Entry, candidates: Sequence[Found], *, may_be_active: bool) -> tuple[Found, int] | None:
+def _whole(entry: resume.Entry, candidates: Sequence[Found], *, may_be_active: bool) -> tuple[Found, int] | None:
     """Return the `.gz` of a generation that had ended, if it has what was read and no more."""
     if not entry.ended:
         return None
-    match = await _compressed(entry, candidates, may_be_active=may_be_active)
+    match = _compressed(entry, candidates, may_be_active=may_be_active)
     if match is not None and gzipped.content_bytes(match[1]) != entry.identity.end:
         os.close(match[1])
         return None
     return match
 
 
-async def _by_inode(
-    entry: resume.Entry, candidates: Sequence[Found], *, may_be_active: bool
-) -> tuple[Found, int] | None:
+def _by_inode(entry: resume.Entry, candidates: Sequence[Found], *, may_be_active: bool) -> tuple[Found, int] | None:
     """Return the file that has the inode and the content, under whatever name."""
     del may_be_active
     same = [one for one in candidates if one.status is not None and one.status.st_ino == entry.identity.inode]
@@ -192,24 +195,20 @@ async def _by_inode(
     return _proved(entry, [one for one in same if not one.compressed])
 
 
-async def _compressed(
-    entry: resume.Entry, candidates: Sequence[Found], *, may_be_active: bool
-) -> tuple[Found, int] | None:
+def _compressed(entry: resume.Entry, candidates: Sequence[Found], *, may_be_active: bool) -> tuple[Found, int] | None:
     """Return the `.gz` that has the content."""
     del may_be_active
     for one in candidates:
         descriptor = _open(one) if one.compressed else None
         if descriptor is None:
             continue
-        if await gzipped.same_content(descriptor, entry.identity):
+        if gzipped.same_content(descriptor, entry.identity):
             return one, descriptor
         os.close(descriptor)
     return None
 
 
-async def _by_content(
-    entry: resume.Entry, candidates: Sequence[Found], *, may_be_active: bool
-) -> tuple[Found, int] | None:
+def _by_content(entry: resume.Entry, candidates: Sequence[Found], *, may_be_active: bool) -> tuple[Found, int] | None:
     """Return a copy: of a file that was written to, perhaps the one that has its name now."""
     if not entry.identity.end:
         return None

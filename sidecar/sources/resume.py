@@ -88,9 +88,7 @@ def parse(saved: Mapping[str, Any], kind: str, path: str) -> State | None:
     return State(generation.number(saved, "serial"), generation.number(saved, "modified_ns"), entries)
 
 
-async def restore(
-    state: State, path: str, succession: Succession, known: Known, telemetry: Telemetry, now: float
-) -> bool:
+def restore(state: State, path: str, succession: Succession, known: Known, telemetry: Telemetry, now: float) -> bool:
     """Put the saved generations that still exist into the succession. True if the log was truncated meanwhile."""
     succession.serial = state.serial
     rotated = siblings.rotated(path)
@@ -108,7 +106,7 @@ async def restore(
             continue
         copy = None if entry.done else _copy(entry, rotated, held, known)
         if copy is None:
-            archived, archive = await _archived(entry, archives)
+            archived, archive = _archived(entry, archives)
             if archive is not None:
                 archives.remove(archive)
                 if archived is not None:
@@ -253,14 +251,14 @@ def _copy(
     return None
 
 
-async def _archived(entry: Entry, archives: list[Sibling]) -> tuple[Generation | None, Sibling | None]:
+def _archived(entry: Entry, archives: list[Sibling]) -> tuple[Generation | None, Sibling | None]:
     """Return the compressed file that has the entry's content, and what is left of it to be read."""
     for archive in reversed(archives):
         try:
             descriptor = generation.open_log(archive.path)
         except OSError:
             continue
-        if not await gzipped.same_content(descriptor, entry.identity):
+        if not gzipped.same_content(descriptor, entry.identity):
             os.close(descriptor)
             continue
         if entry.done:

@@ -13,24 +13,27 @@ import asyncio
 import os
 import stat
 import sys
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sidecar.errors import SourceError
 from sidecar.model import Chunk, Position
-from sidecar.sources import generation, pipe, resume
+from sidecar.sources import generation, pipe, polling, resume, succession, tail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sidecar.sources.generation import Generation
+    from sidecar.sources.wake import Wake
     from sidecar.telemetry import Telemetry
 
 _LOG = "stdin"
-_DISK_SECONDS = 0.002  # for what the kernel was asked to fetch
 
 
 def create(
     telemetry: Telemetry, *, saved: Mapping[str, Any] | None = None, descriptor: int | None = None
-) -> File | Stream:
+) -> polling.Polling | Stream:
     """Return the source that fits what standard input is. Raises SourceError where nothing can be read from it."""
     if descriptor is None:
         # With standard input closed, descriptor 0 is whatever was opened next, such as the event loop's own.
@@ -44,7 +47,9 @@ def create(
     if stat.S_ISDIR(status.st_mode):
         raise SourceError("stdin is a directory: expected a pipe or a file")
     generation.refuse_own_output(status, "stdin")
-    return File(descriptor, telemetry, saved=saved) if stat.S_ISREG(status.st_mode) else Stream(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        return Stream(descriptor)
+    return polling.Polling(partial(File, descriptor, saved=saved), telemetry, inotify=False)
 
 
 class Stream:
@@ -115,63 +120,73 @@ class Stream:
             raise SourceError(f"cannot read stdin: {generation.problem_of(error)}") from error
 
 
-class File:
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a checkpoint keeps of a file."""
+
+    view: generation.View
+
+    def state(self, delivered: Mapping[str, Position]) -> dict[str, object]:
+        generations = [self.view.state(delivered)]
+        return {"kind": "stdin", "path": _LOG, "serial": 0, "modified_ns": 0, "generations": generations}
+
+
+class File(tail.Tail):
     """Standard input that is a regular file."""
 
-    resumable = True
+    timing = succession.Timing()
     attached = True
+    look_at = 0.0  # at once, up to the end
 
-    def __init__(self, descriptor: int, telemetry: Telemetry, *, saved: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, descriptor: int, telemetry: Telemetry, _: Wake, *, saved: Mapping[str, Any] | None = None
+    ) -> None:
+        self._descriptor = os.dup(descriptor)
         self._telemetry = telemetry
+        self._saved = saved
+        self._generation: Generation | None = None
+
+    def begin(self, now: float) -> None:  # noqa: ARG002  it is there
         try:
-            start = os.lseek(descriptor, 0, os.SEEK_CUR)  # `(head -1; sidecar run) < log` begins at the second line
+            start = os.lseek(self._descriptor, 0, os.SEEK_CUR)  # `(head -1; sidecar run) < log`: at the second line
         except OSError:
             start = 0
-        self._generation = generation.Generation(os.dup(descriptor), _LOG, _LOG, start)
-        self._ended = False
-        if saved is not None:
-            self._resume(saved)
+        self._generation = self._resumed() or generation.Generation(self._descriptor, _LOG, _LOG, start)
 
-    async def start(self) -> None:
-        """Nothing to open: the shell did."""
+    def stir(self, now: float) -> None:
+        """Nothing is watched."""
 
-    async def read(self, wait: float) -> Chunk | None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait
-        while not self._ended:
-            start = self._generation.offset
-            try:
-                data = self._generation.read()
-            except OSError as error:
-                raise SourceError(f"cannot read stdin: {generation.problem_of(error)}") from error
-            if self._generation.shrunk or data is None:
-                self._telemetry.file_truncated(_LOG, self._generation.shrunk)
-                self._generation.shrunk = 0
-            if data:
-                return Chunk(data, Position(_LOG, start))
-            if not self._generation.waits:
-                self._ended = True
-            elif loop.time() >= deadline:
-                return Chunk(b"", Position(_LOG, start))
-            else:
-                await asyncio.sleep(_DISK_SECONDS)
+    def look(self, now: float) -> Chunk | None:  # noqa: ARG002  a file never keeps us waiting
+        assert self._generation is not None
+        start = self._generation.offset
+        try:
+            data = self._generation.read()
+        except OSError as error:
+            raise SourceError(f"cannot read stdin: {generation.problem_of(error)}") from error
+        if self._generation.shrunk or data is None:
+            self._telemetry.file_truncated(_LOG, self._generation.shrunk)
+            self._generation.shrunk = 0
+        if data:
+            return Chunk(data, Position(_LOG, start))
+        self.at_end = True
         return None  # an unfinished line is the pump's to keep: the file may be longer at the next start
 
-    def stop(self) -> None:
-        if self._generation.limit is None:
-            self._generation.limit = self._generation.offset + self._generation.look()
+    def keep(self, now: float) -> None:
+        self.discovered_at = now
+
+    def stop(self, now: float) -> None:  # noqa: ARG002  likewise
+        assert self._generation is not None
+        self._generation.limit = self._generation.offset + self._generation.look()
 
     def unread(self) -> int:
-        return self._generation.look()
+        return 0 if self._generation is None else self._generation.look()
 
-    def snapshot(self, delivered: Mapping[str, Position]) -> dict[str, object]:
-        position = delivered.get(_LOG)
-        offset = self._generation.origin if position is None else position.offset
-        entry = {**self._generation.identity.state(), "log": _LOG, "path": _LOG, "offset": offset, "ended": False}
-        return {"kind": "stdin", "path": _LOG, "serial": 0, "modified_ns": 0, "generations": [entry]}
+    def saved(self) -> Saved:
+        assert self._generation is not None
+        return Saved(self._generation.view())
 
     def describe(self) -> dict[str, object]:
-        status = os.fstat(self._generation.descriptor)
+        status = os.fstat(self._descriptor)
         return {
             "source": "stdin",
             "uid": os.geteuid(),
@@ -182,18 +197,20 @@ class File:
             "why": "it is a regular file, which can be read again",
         }
 
-    async def close(self) -> None:
-        self._generation.close()
-        self._ended = True
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
-    def _resume(self, saved: Mapping[str, Any]) -> None:
-        """Go on where delivery stood, if this is the file that was read then."""
+    def _resumed(self) -> Generation | None:
+        """Return what goes on where delivery stood, if this is the file that was read then."""
         try:
-            state = resume.parse(saved, "stdin", _LOG)
+            state = resume.parse(self._saved or {}, "stdin", _LOG)
         except ValueError as error:
             self._telemetry.checkpoint_invalid("damaged", f"the saved position of stdin: {error}")
-            return
+            return None
         for entry in state.entries if state is not None else []:
-            same_file = entry.identity.inode == self._generation.place[1]
-            if same_file and entry.identity.same_content(self._generation.descriptor):
-                self._generation = entry.hold(self._generation.descriptor, _LOG)
+            same_file = entry.identity.inode == os.fstat(self._descriptor).st_ino
+            if same_file and entry.identity.same_content(self._descriptor):
+                return entry.hold(self._descriptor, _LOG)
+        return None

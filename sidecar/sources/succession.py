@@ -22,7 +22,7 @@ from sidecar.model import Chunk, Position
 from sidecar.sources import generation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from os import stat_result
 
     from sidecar.sources.generation import Generation, Identity
@@ -39,6 +39,8 @@ class Timing:
 
     poll: float = 0.1  # between two looks at a growing file
     idle_poll: float = 0.2  # likewise at a quiet one
+    watched: float = 1.0  # likewise at a quiet one of which the kernel tells when it grows
+    rest: float = 0.05  # from one word of the kernel to the next: what stirs all the time wakes nobody more often
     settle: float = 0.1  # between the two looks that must find an old generation at its end
     grace: float = 5.0  # of quiet, after which an old generation's end is told
     discovery: float = 1.0  # between two looks where nothing is expected: ended files; the name, while nobody reads
@@ -79,9 +81,11 @@ class Succession:
         return self.generations[-1] if self.generations else None
 
     @property
-    def waits(self) -> bool:
-        """Whether the disk is all that is waited for."""
-        return any(one.waits for one in self.generations)
+    def rests(self) -> bool:
+        """Whether nothing comes with time alone: the newest goes on, and of every other one the end is told."""
+        newest = self.newest
+        goes_on = newest is None or (bool(newest.links) and not newest.complete and newest.superseded_at is None)
+        return goes_on and all(one.ended for one in self.generations[:-1])
 
     @property
     def unbegun(self) -> Generation | None:
@@ -180,25 +184,6 @@ class Succession:
             except OSError:
                 continue
         return waiting
-
-    def snapshot(self, delivered: Mapping[str, Position]) -> list[dict[str, object]]:
-        """Return what a checkpoint keeps of the generations, oldest first, when delivery stands at `delivered`."""
-        entries: list[dict[str, object]] = []
-        for one in self.written():
-            position = delivered.get(one.log)
-            offset = one.origin if position is None else position.offset
-            if one.descriptor < 0 and one.told is not None and offset >= one.told:
-                continue  # all of it is delivered, and it will not be met again
-            entries.append(
-                {
-                    **one.identity.state(),
-                    "log": one.log,
-                    "path": one.path,
-                    "offset": offset,
-                    "ended": one.ended,
-                }
-            )
-        return entries
 
     def written(self) -> list[Generation]:
         """Return the held and the closed generations, oldest first: one is closed before an older one often enough."""

@@ -1,21 +1,21 @@
 """What ends the waiting of a source that polls: the kernel says that something stirs in a directory it looks at.
 
 The problem: a look every 200 ms finds a line 100 ms late on average, and more looks cost every pod of a node.
-The promise: polling stays the truth. A word from the kernel (inotify) only brings the next look forward; where there
-is none, because the limits of the node are reached, the queue ran over, the directory is on a remote file system or
-the kernel knows no inotify, nothing changes but the time a line takes. What fails is counted, told once, and tried
-again; it never ends anything. A directory that stirs all the time brings a look forward every `rest` seconds at most,
-so that a busy log costs what it cost before.
+The promise: polling stays the truth. A word from the kernel (inotify) only brings the next look forward, and where
+words come, who rests may look less often. Where there are none, because the limits of the node are reached, the queue
+ran over, or the kernel knows no inotify, nothing changes but the time a line takes. A kernel that was silent while
+something grew (another machine wrote to a remote file system) is not relied on again. What fails is counted, told
+once, and tried again; it never ends anything.
 Refused: to believe what the kernel says has happened, and to watch files: a file is known by more than its name.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
 import struct
+import time
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -62,7 +62,10 @@ class Linux:
     """The calls of libc, for which Python has no names."""
 
     def __init__(self) -> None:
-        import ctypes  # noqa: PLC0415  0.3 MiB that only a source of files pays
+        try:
+            import ctypes  # noqa: PLC0415  0.3 MiB that only a source of files pays
+        except ImportError as error:
+            raise OSError(errno.ENOSYS, "this Python has no ctypes") from error
 
         self._ctypes = ctypes
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -89,52 +92,48 @@ class Linux:
 
 
 class Wake:
-    """The watches of one source, and whom to tell when something stirs."""
+    """The watches of one source. Belongs to the thread that looks."""
 
     def __init__(
         self,
         telemetry: Telemetry,
-        stirred: Callable[[], None],
         *,
         enabled: bool = True,
-        rest: float = 0.05,
         kernel: Callable[[], Kernel] = Linux,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take `rest`: the least seconds between two words."""
+        self.descriptor = -1  # is readable when something stirs
         self._telemetry = telemetry
-        self._stirred = stirred
         self._enabled = enabled
-        self._rest = rest
         self._make_kernel = kernel
+        self._clock = clock
         self._kernel: Kernel | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._descriptor = -1
         self._watches: dict[str, int] = {}  # directory → its number
-        self._again_at = 0.0  # not before: a limit is not gone at the next look
-        self._timer: asyncio.TimerHandle | None = None
+        self._again_at = float("-inf")  # not before: a limit is not gone at the next look
+        self._owing = False  # a word: something had grown without one, which may be on its way
+        self._silent = False  # it never came
 
     @property
     def watching(self) -> bool:
         """Whether the kernel tells of anything."""
         return bool(self._watches)
 
-    def start(self) -> None:
-        """Begin to listen, in the running loop."""
-        if self._enabled and self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            self._open()
+    @property
+    def reliable(self) -> bool:
+        """Whether nothing has grown so far of which the kernel did not tell."""
+        return self.watching and not self._silent
 
     def watch(self, directory: str) -> bool:
         """Hear of this directory too; say whether that is so. To be asked at every look: a directory comes and goes."""
         if directory in self._watches:
             return True
-        if self._loop is None or self._loop.time() < self._again_at:
+        if not self._enabled or self._clock() < self._again_at:
             return False
-        if self._descriptor < 0 and not self._open():
+        if self.descriptor < 0 and not self._open():
             return False
         assert self._kernel is not None
         try:
-            number = self._kernel.add_watch(self._descriptor, directory, _MASK)
+            number = self._kernel.add_watch(self.descriptor, directory, _MASK)
         except (FileNotFoundError, NotADirectoryError):
             return False  # it is waited for, with the path itself
         except OSError as error:
@@ -143,43 +142,43 @@ class Wake:
         self._watches[directory] = number
         return True
 
+    def heard(self) -> bool:
+        """Empty the queue; say whether there was anything in it."""
+        heard = False
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(_READS if self.descriptor >= 0 else 0):
+                self._take(os.read(self.descriptor, _READ_BYTES))
+                heard = True
+        if heard:
+            self._owing = False
+        return heard
+
+    def account(self, *, surprised: bool) -> None:
+        """Note after each look whether it found that something had grown of which the kernel had not told.
+
+        A word follows its write so closely that it is there at the next look; if it is not, none will come.
+        """
+        if self._owing and not self._silent:
+            self._silent = True
+            self._telemetry.inotify_failed("silent", "it does not tell of everything that is written")
+        self._owing = surprised
+
     def close(self) -> None:
         """Release everything. Idempotent."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._descriptor >= 0:
-            assert self._loop is not None
-            self._loop.remove_reader(self._descriptor)
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
         self._watches = {}
-        self._loop = None
+        self._enabled = False
 
     def _open(self) -> bool:
         try:
             self._kernel = self._kernel or self._make_kernel()
-            self._descriptor = self._kernel.init()
+            self.descriptor = self._kernel.init()
         except OSError as error:
             self._failed(error, "nothing is watched")
             return False
-        self._listen()
         return True
-
-    def _listen(self) -> None:
-        assert self._loop is not None
-        self._timer = None
-        self._loop.add_reader(self._descriptor, self._hear)
-
-    def _hear(self) -> None:
-        """Empty the queue, tell of it, and be deaf for a while: what comes meanwhile waits in the queue."""
-        assert self._loop is not None
-        self._loop.remove_reader(self._descriptor)
-        self._timer = self._loop.call_later(self._rest, self._listen)
-        with contextlib.suppress(BlockingIOError):
-            for _ in range(_READS):
-                self._take(os.read(self._descriptor, _READ_BYTES))
-        self._stirred()
 
     def _take(self, events: bytes) -> None:
         at = 0
@@ -197,10 +196,9 @@ class Wake:
         if not ended:
             assert self._kernel is not None
             with contextlib.suppress(OSError):  # it went meanwhile
-                self._kernel.remove_watch(self._descriptor, number)
+                self._kernel.remove_watch(self.descriptor, number)
 
     def _failed(self, error: OSError, consequence: str) -> None:
-        assert self._loop is not None
-        self._again_at = self._loop.time() + _RETRY_SECONDS
+        self._again_at = self._clock() + _RETRY_SECONDS
         reason = _REASONS.get(error.errno or 0, "other")
         self._telemetry.inotify_failed(reason, f"{error.strerror or error}: {consequence}")

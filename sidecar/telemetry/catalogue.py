@@ -83,7 +83,7 @@ MERGE_FAILURES = (
     "malformed",
     "collision",
 )
-INOTIFY_FAILURES = ("overflow", "watch_limit", "instance_limit", "denied", "unavailable", "other")
+INOTIFY_FAILURES = ("overflow", "watch_limit", "instance_limit", "denied", "unavailable", "silent", "other")
 SOURCE_FAILURES = ("missing", "denied", "descriptors", "io", "stale", "api", "other")
 INVALID_CHECKPOINTS = ("damaged", "version", "ahead_of_file", "unreadable")
 

@@ -60,7 +60,7 @@ def said(sidecar):
 
 def following(log, *settings):
     settings = [*log.settings, *settings]
-    return Sidecar(settings, stdin=None, environ=log.environ, program="tests.support.leisurely")
+    return Sidecar(settings, stdin=None, environ=log.environ, program=["tests.support.leisurely"])
 
 
 async def test_h04_rule_29_an_ordinary_container_reads_what_is_written_after_its_sigterm(log):

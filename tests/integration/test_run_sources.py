@@ -49,7 +49,7 @@ async def fake(tmp_path):
 
 def following(fake, *settings):
     settings = ["source.kind=kubernetes", "source.container=app", *settings]
-    return Sidecar(settings, stdin=None, environ=fake.environ, program="tests.support.leisurely")
+    return Sidecar(settings, stdin=None, environ=fake.environ, program=["tests.support.leisurely"])
 
 
 async def test_r18_kubernetes_through_cuts_a_restart_and_a_sigterm(fake):

@@ -358,6 +358,24 @@ async def test_c03_the_rest_of_a_truncated_file_comes_from_its_copy(follower, co
     assert follower.lost == {}
 
 
+@pytest.mark.parametrize("at", [0, 10, 1000])
+async def test_c03_a_copy_in_the_making_is_no_file_of_its_own(follower, container, at):
+    async with follower.following() as reader:
+        await reader.expect(container.lines("one"))
+        expected = container.lines("unread")
+        content = container.path.read_bytes()
+        with (container.directory / "0.log.1").open("wb", buffering=0) as copy:
+            copy.write(content[:at])
+            await look(reader)
+            copy.write(content[at:])
+            await look(reader)
+        os.truncate(container.path, 0)
+        await reader.expect(expected + container.lines("new"))
+        await reader.silence()
+
+    assert follower.lost == {}
+
+
 async def test_d01_a_deleted_and_recreated_file_is_read_from_its_start(follower, container):
     async with follower.following() as reader:
         await reader.expect(container.lines("one"))
@@ -436,7 +454,7 @@ async def test_h02_a_crash_loop_with_a_collector_loses_nothing(follower, contain
         for number in range(10):
             expected += container.lines(*(f"{number}: {row}" for row in range(5)))
             await reader.once(0.0)
-            look(reader)
+            await look(reader)
             container.start()
             if container.restart >= 2:
                 container.delete(container.restart - 2)
@@ -455,9 +473,9 @@ async def test_i08_deleted_bytes_that_nobody_reads_are_bounded_and_counted_exact
         written = b""
         for number in range(14):
             written += container.lines(f"unread {number:02}")
-            look(reader)
+            await look(reader)
             container.start()
-            look(reader)
+            await look(reader)
             container.delete(container.restart - 1)
         last = container.lines("last")
         while not reader.data.endswith(last):
@@ -475,7 +493,7 @@ async def test_i04_nobody_reads_while_the_log_is_rotated_and_compressed(follower
         expected = b""
         for number in range(4):
             expected += container.lines(f"unread {number}")
-            look(reader)
+            await look(reader)
             container.rotate()
         expected += container.lines("last")
         await reader.expect(expected)

@@ -336,7 +336,7 @@ async def test_rule_30_a_crash_loop_of_ten_starts_loses_nothing_that_was_on_disk
         for number in range(10):
             expected += container.lines(f"banner {number}", f"panic: in start {number}")
             expected += container.line(f"cut off in {number}", tag="P")
-            look(reader)
+            await look(reader)
             if number < 9:
                 container.start()
                 if number:

@@ -185,7 +185,7 @@ async def test_g06_a_generation_compressed_during_the_listing_at_the_start_is_fo
         container.compress()
         return found
 
-    (restored,), _ = await podresume.restore(state, look, follower.telemetry)
+    (restored,), _ = podresume.restore(state, look, follower.telemetry)
     restored.close()
 
     assert restored.path.endswith(".gz")

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.errors import SourceError
-from sidecar.sources import file
-from tests.contracts.source_contract import SourceContract, Subject
+from tests.contracts.source_contract import SourceContract, Subject, unread
 from tests.support.following import HURRY, Follower
 from tests.support.log_writer import LogWriter
 from tests.support.patience import PATIENCE
@@ -329,7 +328,7 @@ async def test_i04_rule_26_discovery_goes_on_while_nobody_reads(follower, path, 
                 (tmp_path / f"app.log.{number}").unlink()
                 expected += writer.lines(f"unread {number}")
 
-            assert reader.source.unread() == len(expected)
+            await unread(reader.source, len(expected))
             await reader.expect(expected)
 
     assert follower.lost == {}
@@ -352,7 +351,7 @@ async def test_rule_37_it_says_whose_the_file_is_and_how_it_may_be_read(follower
     path.touch(0o640)
     path.chmod(0o640)
 
-    described = file.File(str(path), follower.telemetry).describe()
+    described = follower.source().describe()
 
     assert described["mode"] == "-rw-r-----"
     assert described["owner"] == f"{os.getuid()}:{os.getgid()}"

@@ -1,173 +1,250 @@
-"""A file on a disk that is slow: what is not in memory is fetched while the loop turns (rule 35), and no end is taken for
-the end of the file."""
+"""The sources of files on a disk that does not answer: nobody but who looks at it waits for it (rule 35)."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import gzip
-import io
 import os
+import signal
+import sys
+import threading
+from pathlib import Path
 
 import pytest
 
-from sidecar import telemetry
-from sidecar.sources import stdin
-from tests.support.following import Follower, GlobFollower
+from tests.support import hung
+from tests.support.following import Follower, GlobFollower, PodFollower
+from tests.support.kubelet import Container
 from tests.support.log_writer import LogWriter
-from tests.support.reading import Reader
-
-CONTENT = b"".join(b"line %07d\n" % number for number in range(100_000))
+from tests.support.running import Sidecar, assert_balanced
 
 
 class Disk:
-    """What the kernel answers to a read that will not wait: `script` says, and then the truth."""
+    """What is asked of a directory, and by which thread; it can be made to answer nobody."""
 
-    def __init__(self, script):
-        self.script = list(script)
-        self.waited = 0  # reads that would have stopped the loop
-        self._preadv, self._pread = os.preadv, os.pread
+    def __init__(self, directory, monkeypatch):
+        self.callers = {}  # by call
+        self.held = threading.Event()  # somebody waits
+        self._answers = threading.Event()
+        self._answers.set()
+        for name, call in hung.watched(directory, self._asked).items():
+            monkeypatch.setattr(os, name, call)
 
-    def preadv(self, descriptor, buffers, offset, flags):
-        assert flags == os.RWF_NOWAIT
-        answer = self.script.pop(0) if self.script else None
-        if isinstance(answer, int):  # so many bytes are in memory
-            part = self._pread(descriptor, min(answer, len(buffers[0])), offset)
-            buffers[0][: len(part)] = part
-            return len(part)
-        if answer is not None:
-            raise OSError(answer[0], os.strerror(answer[0]))
-        return self._preadv(descriptor, buffers, offset)
+    def _asked(self, name):
+        if not by_the_sidecar():
+            return  # the test itself is asked nothing
+        self.callers.setdefault(name, set()).add(threading.get_ident())
+        if not self._answers.is_set():
+            self.held.set()
+            self._answers.wait(20.0)
 
-    def pread(self, descriptor, count, offset):
-        self.waited += count > 64 << 10  # proofs and heads are small
-        return self._pread(descriptor, count, offset)
+    def hang(self):
+        self.held.clear()
+        self._answers.clear()
+
+    def recover(self):
+        self._answers.set()
 
 
-NOT_YET = (errno.EAGAIN,)
-UNKNOWN = (errno.EOPNOTSUPP,)
-SLOW = {
-    "all in memory": ([], 0),
-    "nothing at first": ([NOT_YET] * 3, 0),
-    "in pieces": ([10, NOT_YET, 4096, 1, NOT_YET, 300, 70_000, NOT_YET, NOT_YET, 256], 0),
-    "a file system that knows only how to wait": ([UNKNOWN], 5),
-    "a fetch that is in vain": ([NOT_YET] * 50, 1),
-}
+def open_files():
+    links = list(Path("/proc/self/fd").iterdir())
+    return [str(link.readlink()) for link in links if link.is_symlink()]
+
+
+def by_the_sidecar():
+    frame = sys._getframe()
+    while frame is not None:
+        if f"{os.sep}sidecar{os.sep}" in frame.f_code.co_filename:
+            return True
+        frame = frame.f_back
+    return False
 
 
 @pytest.fixture
-def disk(monkeypatch, request):
-    made = Disk(request.param)
-    monkeypatch.setattr(os, "preadv", made.preadv)
-    monkeypatch.setattr(os, "pread", made.pread)
-    return made
+def disk(tmp_path, monkeypatch):
+    made = Disk(tmp_path, monkeypatch)
+    yield made
+    made.recover()
 
 
-@pytest.mark.parametrize(("disk", "waits"), SLOW.values(), ids=SLOW, indirect=["disk"])
-@pytest.mark.parametrize("over", [Follower, GlobFollower], ids=["path", "glob"])
-async def test_rule_35_what_is_read_is_the_same_and_nobody_waits_for_what_is_being_fetched(tmp_path, disk, waits, over):
-    path = tmp_path / "app.log"
-    path.write_bytes(CONTENT)
-    follower = over(path if over is Follower else tmp_path / "*.log")
-    async with follower.following() as reader:
-        await reader.expect(CONTENT)
-        with LogWriter(path) as writer:
-            await reader.expect(writer.lines("and more"))
+async def a_life_of_a_file(path, follower):
+    """Everything that can happen to a file, and everything that is asked of a source."""
+    with LogWriter(path) as writer:
+        expected = writer.lines("there before")
+        async with follower.following() as reader:
+            await reader.expect(expected)
+            await reader.expect(writer.lines("one"))
             writer.rotate()
-            await reader.expect(writer.lines("in the new file"))
-        assert disk.waited == waits
+            await reader.expect(writer.lines("after a rotation"))
+            writer.copytruncate()
+            await reader.expect(writer.lines("after a copy"))
+            told_at_once(reader.source)
+            saved = follower.saved(reader)
+            writer.lines("left for the next start")
+            reader.source.stop()
+            await reader.rest()
+        async with follower.following(saved) as reader:
+            await reader.expect(b"left for the next start\n")
+
+
+async def a_life_of_a_container(path, follower):
+    container = Container(path)
+    container.start()
+    expected = container.lines("there before")
+    async with follower.following() as reader:
+        await reader.expect(expected)
+        container.rotate()
+        await reader.expect(container.lines("after a rotation"))
+        container.compress()
+        container.start()
+        await reader.expect(container.lines("in the next start"))
+        told_at_once(reader.source)
+        saved = follower.saved(reader)
+        container.lines("left for the next start")
+        reader.source.stop()
+        rest = await reader.rest()
+    container.exit()
+    async with follower.following(saved) as reader:
+        await reader.expect(rest)
+
+
+def told_at_once(source):
+    """Ask what the loop asks: it answers though the disk does not."""
+    assert source.snapshot({})["generations" if "generations" in source.snapshot({}) else "files"]
+    assert source.describe()["path"]
+    assert source.unread() >= 0
+
+
+LIVES = {
+    "file": (a_life_of_a_file, Follower, "app.log"),
+    "glob": (a_life_of_a_file, GlobFollower, "app*.log"),
+    "cri": (a_life_of_a_container, PodFollower, ""),
+}
+
+
+@pytest.mark.parametrize(("life", "over", "name"), LIVES.values(), ids=LIVES)
+async def test_rule_35_the_loop_asks_the_disk_for_nothing(tmp_path, disk, life, over, name):
+    follower = over(tmp_path / name)
+    await life(tmp_path / "app.log" if life is a_life_of_a_file else tmp_path, follower)
+
+    assert {"open", "stat", "fstat", "pread"} <= set(disk.callers)
+    assert {name for name, threads in disk.callers.items() if threading.get_ident() in threads} == set()
+    assert follower.lost == follower.gaps == {}
+
+
+@pytest.mark.parametrize("over", [Follower, GlobFollower], ids=["path", "glob"])
+async def test_rule_35_a_disk_that_does_not_answer_holds_up_nobody_else_and_loses_nothing(tmp_path, disk, over):
+    follower = over(tmp_path / ("app.log" if over is Follower else "*.log"))
+    with LogWriter(tmp_path / "app.log") as writer:
+        async with follower.following() as reader:
+            await reader.expect(writer.lines("one"))
+            saved = follower.saved(reader)
+            disk.hang()
+            expected = writer.lines("two")
+            writer.rotate()
+            expected += writer.lines("three")
+            async with asyncio.timeout(10.0):
+                while not disk.held.is_set():
+                    await reader.once(0.001)
+            for _ in range(3):
+                assert (await reader.once(0.001)).data == b""
+            told_at_once(reader.source)
+            assert follower.saved(reader) == saved
+            disk.recover()
+            await reader.expect(expected)
 
     assert follower.lost == follower.gaps == {}
-    assert follower.truncations == 0
 
 
-@pytest.mark.parametrize(("disk", "waits"), SLOW.values(), ids=SLOW, indirect=["disk"])
-async def test_rule_35_a_redirected_input_that_is_not_in_memory_yet_has_not_ended(tmp_path, disk, waits):
-    path = tmp_path / "input"
-    path.write_bytes(CONTENT)
-    with path.open("rb") as redirected:
-        source = stdin.create(telemetry.Telemetry(log=telemetry.Log(io.StringIO())), descriptor=redirected.fileno())
-        await source.start()
-        assert await Reader(source).rest() == CONTENT
-        await source.close()
-
-    assert disk.waited >= waits
-
-
-@pytest.mark.parametrize("disk", [[NOT_YET] * 3, [100, NOT_YET, 40, 0]], indirect=True)
-async def test_rule_35_a_truncation_is_noticed_all_the_same(tmp_path, disk):
-    path = tmp_path / "app.log"
-    follower = Follower(path)
-    with LogWriter(path) as writer:
+async def test_rule_35_a_source_can_be_left_though_its_disk_does_not_answer(tmp_path, disk):
+    before = sorted(open_files())
+    follower = Follower(tmp_path / "app.log")
+    with LogWriter(tmp_path / "app.log") as writer:
         async with follower.following() as reader:
-            await reader.expect(writer.lines(*(f"old {number}" for number in range(100))))
-            writer.truncate()
-            await reader.expect(writer.lines("new"))
+            await reader.expect(writer.lines("one"))
+            disk.hang()
+            async with asyncio.timeout(10.0):
+                while not disk.held.is_set():
+                    await reader.once(0.001)
+            reader.source.stop()
+            assert (await reader.once(0.001)).data == b"", "what is there is not known"
+    disk.recover()
+    await asyncio.to_thread(reader.source._lookout._thread.join)
+    await reader.source.close()
 
-    assert follower.truncations == 1
-    assert follower.lost == {}
+    assert sorted(open_files()) == before
 
 
-@pytest.mark.parametrize("disk", [[NOT_YET] * 1000], indirect=True)
-async def test_rule_35_who_is_told_to_stop_waits_for_the_disk(tmp_path, disk):
+@pytest.mark.parametrize("kind", ["file", "cri"])
+async def test_rule_35_the_whole_sidecar_answers_and_ends_though_the_disk_does_not_answer(tmp_path, kind):
+    logs, flag = tmp_path / "logs", tmp_path / "hangs"
+    container = Container(logs)
+    container.start()
+    container.lines("one", "two")
+    path = logs if kind == "cri" else container.path
+    settings = [
+        f"source.kind={kind}", f"source.path={path}", "source.container=app", "source.idle_flush=50ms",
+        "drain_seconds=200ms",
+    ]  # fmt: skip
+    program = ("tests.support.hung", str(logs), str(flag))
+    async with Sidecar(settings, stdin=None, program=program) as sidecar:
+        assert_balanced(await sidecar.until("sidecar_records_total", 2))
+        flag.touch()
+        async with asyncio.timeout(10.0):
+            while not flag.with_suffix(".felt").exists():
+                await asyncio.sleep(0.01)
+        container.lines("three")
+        assert await sidecar.get("/livez") == (200, "ok\n")
+        assert [(await sidecar.get(path))[0] for path in ("/health", "/metrics", "/")] == [200] * 3
+        flag.unlink()
+        await sidecar.until("sidecar_records_total", 3)
+        flag.with_suffix(".felt").unlink()
+        flag.touch()
+        async with asyncio.timeout(10.0):
+            while not flag.with_suffix(".felt").exists():
+                await asyncio.sleep(0.01)
+        sidecar.process.send_signal(signal.SIGTERM)
+        assert await sidecar.finish() == 3, "drain_seconds passed before everything was read"
+    container.exit()
+
+
+async def test_rule_19_a_disk_that_fails_is_counted_and_tried_again(tmp_path, monkeypatch):
     path = tmp_path / "app.log"
-    path.write_bytes(CONTENT)
-    async with Follower(path).following() as reader:
-        assert (await reader.once(0.0)).data == b""
-        assert not disk.waited
-        reader.source.stop()
-        assert await reader.rest() == CONTENT
+    path.write_bytes(b"one\n")
+    pread, failures = os.pread, [errno.EIO] * 3
 
+    def failing(descriptor, count, offset):
+        if failures and count == 4:
+            raise OSError(failures[0], os.strerror(failures.pop()))
+        return pread(descriptor, count, offset)
 
-@pytest.mark.parametrize("disk", [[(errno.EIO,)] * 3], indirect=True)
-async def test_rule_19_a_disk_that_fails_is_counted_and_tried_again(tmp_path, disk):
-    path = tmp_path / "app.log"
-    path.write_bytes(CONTENT)
+    monkeypatch.setattr(os, "pread", failing)
     follower = Follower(path)
     async with follower.following() as reader:
-        await reader.expect(CONTENT)
+        await reader.expect(b"one\n")
 
     assert follower.counted("sidecar_source_failures_total", reason="io") == 3
     assert follower.events == ["source_waiting"]
     assert follower.lost == follower.gaps == {}
 
 
-async def test_rule_35_a_disk_that_never_answers_stops_nobody_else(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "preadv", Disk([NOT_YET] * 1_000_000).preadv)
-    path = tmp_path / "app.log"
-    path.write_bytes(CONTENT)
-    async with Follower(path).following() as reader:
-        waiting = asyncio.ensure_future(reader.source.read(3600.0))
-        for _ in range(100):  # each is somebody else's turn
-            await asyncio.sleep(0)
-        assert not waiting.done()
-        waiting.cancel()
-
-
-async def test_rule_35_an_archive_is_inflated_in_turns_to_be_known_again(tmp_path):
-    """24 MiB, read in an earlier life and compressed while down: to prove that takes some 50 ms."""
+async def test_a_large_archive_is_known_again(tmp_path):
+    """24 MiB, read in an earlier life and compressed while down."""
     path = tmp_path / "app.log"
     follower = Follower(path)
     with LogWriter(path) as writer:
         written = b"".join(b"line %0250d\n" % number for number in range(96_000))
         path.write_bytes(written)
         async with follower.following() as reader:
-            while reader.source.unread():
-                await reader.once()
+            await reader.expect(written)
             saved = follower.saved(reader)
         rotated = writer.rotate("-20260703")
         compressed = rotated.with_name(rotated.name + ".gz")
         compressed.write_bytes(gzip.compress(rotated.read_bytes(), 1))
         rotated.unlink()
         expected = writer.lines("new")
-    source = follower.source(saved)
-    starting = asyncio.ensure_future(source.start())
-    turns = 0
-    while not starting.done():
-        turns += 1
-        await asyncio.sleep(0)
-    await Reader(source).expect(expected)
-    await source.close()
+    async with follower.following(saved) as reader:
+        await reader.expect(expected)
 
-    assert turns > len(written) // (4 << 20)
     assert follower.lost == follower.gaps == {}

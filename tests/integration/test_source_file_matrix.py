@@ -65,7 +65,8 @@ async def test_b05_the_rotation_matrix(path, writer, amounts, how, naming, read_
     async with follower.following() as reader:
         for rotation in range(rotations + 1):
             for _ in range(count):
-                text = f"{next(numbers):06}".ljust(width, ".")
+                number = f"{next(numbers):06}"
+                text = number + "." * (width - 12) + number  # told apart by either end, as lines with a time are
                 written.append(text.encode())
                 writer.lines(text)
                 if len(written) % read_every == 0:
@@ -134,9 +135,9 @@ async def test_i04_nobody_reads_while_the_log_is_rotated_and_compressed_three_ti
         expected = b""
         for number in range(3):
             expected += writer.lines(f"unread {number}")
-            look(reader)
+            await look(reader)
             rotated = writer.rotate(f".20260704-12000{number}")
-            look(reader)
+            await look(reader)
             compressed = rotated.with_name(rotated.name + ".gz")
             compressed.write_bytes(gzip.compress(rotated.read_bytes()))
             shutil.copystat(rotated, compressed)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.support.following import HURRY, Follower
+from tests.support.following import HURRY, Follower, look
 from tests.support.log_writer import LogWriter
 
 pytestmark = pytest.mark.usefixtures("woken")  # each test with and without inotify
@@ -346,7 +348,7 @@ async def test_i08_rule_28_rule_36_deleted_files_that_nobody_reads_are_bounded_a
         written = writer.lines("unread 00")
         for number in range(1, 12):
             writer.rotate(".1")
-            reader.source._discover(0.0)  # the timer's work, without the waiting
+            await look(reader)
             writer.path.with_name("app.log.1").unlink()
             written += writer.lines(f"unread {number:02}")
         while not reader.data.endswith(b"unread 11\n"):
@@ -356,6 +358,45 @@ async def test_i08_rule_28_rule_36_deleted_files_that_nobody_reads_are_bounded_a
     assert len(received) < len(written)
     assert follower.lost == {"generation_cap": len(written) - len(received)}
     assert written.endswith(received), "the oldest were given up"
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("call", ["open", "listdir"])
+async def test_names_that_move_on_while_they_are_looked_at_change_neither_what_is_read_nor_its_order(
+    follower, writer, monkeypatch, call, times
+):
+    """The log is opened, or its directory listed, and rotated so often before the next call."""
+    real, moves = getattr(os, call), list(range(times))
+
+    def then_rotate(name, *rest, **more):
+        got = real(name, *rest, **more)
+        if str(name) in {str(writer.path), str(writer.path.parent)} and looked(rest):
+            while moves:
+                expected.append(writer.lines(f"before move {moves[0]}"))
+                writer.rotate()
+                del moves[0]
+        return got
+
+    async with follower.following() as reader:
+        await reader.expect(writer.lines("read"))
+        expected = [writer.lines("unread")]
+        monkeypatch.setattr(os, call, then_rotate)
+        writer.rotate()
+        expected.append(writer.lines("in the new file"))
+        async with asyncio.timeout(5.0):
+            while moves:
+                await asyncio.sleep(0.001)  # nobody reads
+        expected.append(writer.lines("last"))
+        await reader.expect(b"".join(expected))
+        await reader.silence()
+
+    assert follower.rotations == times + 1
+    assert follower.lost == follower.gaps == {}
+
+
+def looked(flags):
+    """Whether a call is no writer's."""
+    return not flags or not flags[0] & os.O_WRONLY
 
 
 def open_files():

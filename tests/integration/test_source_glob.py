@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts.source_contract import SourceContract, Subject, lines
-from tests.support.following import HURRY, PATIENT, GlobFollower
+from tests.contracts.source_contract import SourceContract, Subject, lines, unread
+from tests.support.following import HURRY, PATIENT, GlobFollower, look
 from tests.support.log_writer import LogWriter
 from tests.support.reading import Reader
 
@@ -153,7 +153,7 @@ async def test_what_is_there_is_read_after_stop_and_then_comes_the_end(follower,
     async with writers(tmp_path / "a.log", tmp_path / "b.log") as (first, second), follower.following() as reader:
         await reader.silence()
         expected = first.lines("last in a") + second.lines("last in b")
-        assert reader.source.unread() == len(expected)
+        await unread(reader.source, len(expected))
 
         reader.source.stop()
 
@@ -174,18 +174,25 @@ async def test_a_damaged_state_is_reported(follower, tmp_path):
 # a program that names its log anew again and again
 
 
-def weight(source):
-    """Return how many files it follows, and how many descriptors and entries of its state that takes."""
-    return len(source.describe()["files"]), len(list(Path("/proc/self/fd").iterdir()))
+async def weight(reader):
+    """Return how many files it follows, and how many descriptors that takes."""
+    reader.source.describe()  # answers what was known before, and asks
+    await look(reader)
+    return len(reader.source.describe()["files"]), descriptors()
+
+
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def gone(reader, number):
     """Read until it follows no more files than that."""
     for _ in range(1000):
-        if weight(reader.source)[0] <= number:
+        followed, _ = await weight(reader)
+        if followed <= number:
             return
         await reader.once(0.01)
-    raise AssertionError(f"{weight(reader.source)[0]} files are followed, {number} exist")
+    raise AssertionError(f"{followed} files are followed, {number} exist")
 
 
 async def test_endless_new_names_cost_what_the_files_on_disk_cost(tmp_path):
@@ -193,7 +200,7 @@ async def test_endless_new_names_cost_what_the_files_on_disk_cost(tmp_path):
     follower = GlobFollower(tmp_path / "app-*.log", timing=HURRY)
     paths = []
     async with follower.following() as reader:
-        _, descriptors = weight(reader.source)
+        _, descriptors = await weight(reader)
         for number in range(40):
             paths.append(tmp_path / f"app-{number:05}.log")
             with LogWriter(paths[-1]) as writer:
@@ -202,7 +209,7 @@ async def test_endless_new_names_cost_what_the_files_on_disk_cost(tmp_path):
                 old.unlink(missing_ok=True)
         await gone(reader, 2)
 
-        followed, held = weight(reader.source)
+        followed, held = await weight(reader)
         state = reader.source.snapshot(reader.positions)
 
     assert followed == 2

@@ -251,6 +251,22 @@ async def test_a_file_is_read_from_where_the_shell_left_it(tmp_path):
         await source.close()
 
 
+async def test_a_file_that_is_not_in_memory_is_read_to_its_end(tmp_path):
+    """What the page cache has not got comes from the disk, however long that takes."""
+    path = tmp_path / "log"
+    content = b"".join(b"line %07d\n" % number for number in range(100_000))
+    with path.open("wb") as log:
+        log.write(content)
+        log.flush()
+        os.fsync(log.fileno())
+        os.posix_fadvise(log.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    with path.open("rb") as log:
+        source = stdin.create(quiet(), descriptor=log.fileno())
+        await source.start()
+        assert await Reader(source).rest() == content
+        await source.close()
+
+
 async def test_a_file_that_shrinks_under_the_reader_ends_and_is_counted(tmp_path):
     path = tmp_path / "log"
     path.write_bytes(b"x" * (256 * 1024) + b"rest")

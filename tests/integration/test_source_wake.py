@@ -6,21 +6,27 @@ import asyncio
 import errno
 import os
 import resource
-from itertools import pairwise
+import select
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sidecar.sources import file, filesystem, succession, wake
-from tests.support import virtual_time
-from tests.support.following import PATIENT, Follower, GlobFollower, PodFollower
+from sidecar import telemetry
+from sidecar.sources import cri, filesystem, succession, wake
+from tests.support.clock import Clock
+from tests.support.following import HURRY, PATIENT, Follower, GlobFollower, PodFollower
 from tests.support.kubelet import Container
 from tests.support.log_writer import LogWriter
 from tests.support.patience import PATIENCE
 from tests.support.reading import Reader
 
 # Polling that nobody lives to see: what is read was found because the kernel said so.
-ASLEEP = succession.Timing(poll=3600.0, idle_poll=3600.0, settle=0.001, grace=3600.0, discovery=3600.0)
+ASLEEP = succession.Timing(
+    poll=3600.0, idle_poll=3600.0, watched=3600.0, rest=0.001, settle=0.001, grace=3600.0, discovery=3600.0
+)
+# Nobody lives to see a second look at what rests where the kernel tells.
+TRUSTING = replace(HURRY, watched=3600.0)
 
 QUEUE = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
 
@@ -31,9 +37,18 @@ def path(tmp_path):
 
 
 def failures(follower):
-    reasons = ("overflow", "watch_limit", "instance_limit", "denied", "unavailable", "other")
+    reasons = telemetry.catalogue.INOTIFY_FAILURES
     counted = {reason: follower.counted("sidecar_inotify_failures_total", reason=reason) for reason in reasons}
     return {reason: count for reason, count in counted.items() if count}
+
+
+async def rest(reader):
+    """Read until only a word of the kernel makes the source look again; return how often it has looked."""
+    lookout = reader.source._lookout
+    async with asyncio.timeout(5.0):
+        while not lookout._tail._relying or lookout._awake_since is not None:
+            await reader.once(0.001)
+    return lookout.looks
 
 
 async def look_once(reader):
@@ -157,10 +172,8 @@ REFUSALS = {
 
 @pytest.mark.parametrize(("call", "number", "reason"), REFUSALS.values(), ids=REFUSALS)
 async def test_i07_rule_19_a_kernel_that_refuses_is_counted_told_once_and_polled_without(path, call, number, reason):
-    follower = Follower(path)
-    listener = wake.Wake(follower.telemetry, lambda: None, kernel=lambda: Broken(call, number))
-    listener.start()
-    source = file.File(str(path), follower.telemetry, timing=PATIENT, shared=listener)
+    follower = Follower(path, timing=replace(PATIENT, watched=3600.0))
+    source = follower.source(kernel=lambda: Broken(call, number))
     await source.start()
     reader = Reader(source)
     with LogWriter(path) as writer:
@@ -169,7 +182,6 @@ async def test_i07_rule_19_a_kernel_that_refuses_is_counted_told_once_and_polled
             writer.rotate()
         await reader.expect(writer.lines("three"))
     await source.close()
-    listener.close()
 
     assert failures(follower) == {reason: 1}, "and tried again later, not at each look"
     assert follower.events.count("inotify_failed") == 1
@@ -179,22 +191,15 @@ async def test_i07_rule_19_a_kernel_that_refuses_is_counted_told_once_and_polled
 
 @pytest.mark.parametrize(("call", "number"), [("add_watch", errno.ENOSPC), ("init", errno.EMFILE)])
 def test_i07_rule_19_what_was_refused_is_tried_again(path, call, number):
-    follower = Follower(path)
+    follower, clock, broken = Follower(path), Clock(), Broken(call, number, times=2)
+    listener = wake.Wake(follower.telemetry, kernel=lambda: broken, clock=clock)
+    granted = []
+    for later in (0.0, 0.0, 29.0, 2.0, 31.0):
+        clock.now += later
+        granted.append(listener.watch(str(path.parent)))
+    listener.close()
 
-    async def main():
-        listener = wake.Wake(follower.telemetry, lambda: None, kernel=lambda: broken)
-        listener.start()
-        refused = [listener.watch(str(path.parent)) for _ in range(3)]
-        await asyncio.sleep(31.0)
-        once_more = listener.watch(str(path.parent))
-        await asyncio.sleep(31.0)
-        granted = listener.watch(str(path.parent))
-        listener.close()
-        return refused, once_more, granted
-
-    broken = Broken(call, number, times=2)
-
-    assert virtual_time.run(main()) == ([False] * 3, False, True)
+    assert granted == [False, False, False, False, True]
     assert sum(failures(follower).values()) == 2
     assert follower.events == ["inotify_failed"]
 
@@ -222,11 +227,11 @@ async def test_i07_rule_19_a_process_without_descriptors_starts_and_reads_when_i
 
 
 async def test_i07_rule_19_a_queue_that_runs_over_is_counted_and_nothing_is_lost(path):
-    follower = Follower(path)
+    follower = Follower(path, timing=replace(PATIENT, rest=3600.0))  # emptied by who reads alone
     with LogWriter(path) as writer, LogWriter(path.with_name("other")) as other:
         async with follower.following() as reader:
             expected = b""
-            for number in range(QUEUE // 2 + 10):  # two events that are not alike, or the kernel makes them one
+            for number in range(QUEUE):  # two events that are not alike each time, or the kernel makes them one
                 other.write(b".")
                 expected += writer.lines(f"{number}")
             await reader.expect(expected)
@@ -237,57 +242,119 @@ async def test_i07_rule_19_a_queue_that_runs_over_is_counted_and_nothing_is_lost
     assert follower.lost == follower.gaps == {}
 
 
-async def heard(count):
-    async with asyncio.timeout(PATIENCE):
-        await count.wait()
-    count.clear()
+def heard(listener):
+    """Wait for a word."""
+    assert select.select([listener.descriptor], [], [], PATIENCE)[0]
+    assert listener.heard()
 
 
-async def test_rule_19_a_directory_that_is_deleted_or_moved_is_watched_again_when_it_is_back(tmp_path):
+def test_rule_19_a_directory_that_is_deleted_or_moved_is_watched_again_when_it_is_back(tmp_path):
     directory = tmp_path / "logs"
-    stirred = asyncio.Event()
     follower = Follower(directory / "app.log")
-    listener = wake.Wake(follower.telemetry, stirred.set, rest=0.001)
-    listener.start()
+    listener = wake.Wake(follower.telemetry)
     assert not listener.watch(str(directory)), "not there yet"
     for leave in (directory.rmdir, lambda: directory.rename(tmp_path / "moved")):
         directory.mkdir()
         assert listener.watch(str(directory))
         leave()
-        await heard(stirred)
-        async with asyncio.timeout(PATIENCE):
-            while listener.watching:
-                await asyncio.sleep(0.001)
+        while listener.watching:
+            heard(listener)
         assert not listener.watch(str(directory))
     directory.mkdir()
     assert listener.watch(str(directory))
-    stirred.clear()
     (directory / "app.log").touch()
-    await heard(stirred)
+    heard(listener)
     listener.close()
 
     assert failures(follower) == {}
 
 
-def test_rule_18_a_directory_that_stirs_all_the_time_wakes_nobody_more_often_than_asked(path):
-    """Time stands still while the writer writes: whatever happens meanwhile is one word."""
-    times = []
+async def test_rule_18_a_directory_that_stirs_all_the_time_wakes_nobody_more_often_than_asked(path):
+    async with Follower(path, timing=replace(TRUSTING, rest=3600.0)).following() as reader:
+        before = await rest(reader)
+        with LogWriter(path.with_name("other")) as other:
+            async with asyncio.timeout(5.0):
+                while reader.source._lookout.looks == before:
+                    await reader.once(0.001)
+            heard_once = reader.source._lookout.looks
+            for _ in range(50):
+                other.write(b".")
+                await reader.once(0.001)
+            assert reader.source._lookout.looks == heard_once
 
-    async def main():
-        loop = asyncio.get_running_loop()
-        listener = wake.Wake(Follower(path).telemetry, lambda: times.append(loop.time()), rest=0.05)
-        listener.start()
-        listener.watch(str(path.parent))
+
+# how long what rests is left alone
+
+
+def test_rule_18_no_look_is_more_than_a_second_away():
+    for timing in (succession.Timing(), cri.TIMING):
+        assert max(timing.poll, timing.idle_poll, timing.watched, timing.discovery) <= 1.0
+        assert timing.idle_poll <= 0.2
+
+
+async def test_what_rests_is_left_alone_where_the_kernel_tells(path):
+    async with Follower(path, timing=TRUSTING).following() as reader:
         with LogWriter(path) as writer:
-            for _ in range(200):
-                writer.write(b".")
-                await asyncio.sleep(0.001)
-        listener.close()
+            await reader.expect(writer.lines("one"))
+            looks = await rest(reader)
+            await reader.silence(times=5)
+            assert reader.source._lookout.looks == looks
+            await reader.expect(writer.lines("two"))
 
-    virtual_time.run(main())
 
-    assert 3 <= len(times) <= 6
-    assert all(later - earlier > 0.0499 for earlier, later in pairwise(times))
+async def test_an_old_file_that_has_not_ended_is_no_rest(path):
+    """What time alone brings is no word of the kernel's."""
+    async with Follower(path, timing=TRUSTING).following() as reader:
+        with LogWriter(path) as writer:
+            await reader.expect(writer.lines("one"))
+            writer.rotate()
+            await reader.ends(next(iter(reader.logs)))
+            await reader.expect(writer.lines("two"))
+            writer.delete()
+            await reader.ends(list(reader.logs)[-1])
+
+
+class Deaf(Broken):
+    """A kernel that watches, and tells nothing: so it is where another machine writes."""
+
+    def __init__(self):
+        super().__init__("", 0)
+
+    def add_watch(self, *_):
+        return 1
+
+
+@pytest.mark.parametrize("over", [Follower, GlobFollower], ids=["path", "glob"])
+async def test_rule_18_a_kernel_that_was_silent_while_something_grew_is_relied_on_no_more(path, over):
+    follower = over(path if over is Follower else path.with_name("*.log"), timing=replace(HURRY, watched=0.2))
+    with LogWriter(path) as writer:
+        source = follower.source(kernel=Deaf)
+        await source.start()
+        reader = Reader(source)
+        await reader.silence()
+        assert source._lookout._wake.reliable
+        await reader.expect(writer.lines("found late"))
+        await reader.silence()
+        assert not source._lookout._wake.reliable
+        for number in range(5):
+            await reader.expect(writer.lines(f"line {number}"))
+        await source.close()
+
+    assert failures(follower) == {"silent": 1}
+    assert follower.lost == follower.gaps == {}
+
+
+async def test_a_kernel_that_tells_of_everything_is_relied_on_all_the_time(path):
+    follower = Follower(path, timing=replace(HURRY, watched=0.002))  # many find before they hear
+    with LogWriter(path) as writer:
+        async with follower.following() as reader:
+            for number in range(300):
+                await reader.expect(writer.lines(f"line {number}"))
+                if number % 20 == 0:
+                    writer.rotate(f".{number}")
+                await reader.once(0.002)
+
+    assert failures(follower) == {}
 
 
 # what is said at start-up

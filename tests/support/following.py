@@ -7,19 +7,24 @@ import io
 import json
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sidecar import telemetry
-from sidecar.sources import cri, file, globbed, succession
+from sidecar.sources import cri, file, globbed, polling, succession, wake
 from tests.support.clock import Clock
 from tests.support.reading import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-HURRY = succession.Timing(poll=0.001, idle_poll=0.002, settle=0.003, grace=0.02, discovery=0.005)
-PATIENT = succession.Timing(poll=0.001, idle_poll=0.002, settle=0.003, grace=3600.0, discovery=0.005)
+    from sidecar.sources.tail import Tail
+
+HURRY = succession.Timing(
+    poll=0.001, idle_poll=0.002, watched=0.01, rest=0.0005, settle=0.003, grace=0.02, discovery=0.005
+)
+PATIENT = replace(HURRY, grace=3600.0)
 
 
 HURRY_POD = replace(HURRY, end_when_settled=True, last_words=0.003)
@@ -39,15 +44,15 @@ class Follower:
         # What repeats is said once: the log's clock stands still.
         self.telemetry = telemetry.Telemetry(log=telemetry.Log(self._stream, Clock()))
 
-    def source(self, saved: dict[str, Any] | None = None) -> file.File:
-        return file.File(
-            str(self.path),
-            self.telemetry,
-            start_at=self.start_at,
-            saved=saved,
-            timing=self.timing,
-            inotify=self.inotify,
-        )
+    def source(
+        self, saved: dict[str, Any] | None = None, *, kernel: Callable[[], wake.Kernel] = wake.Linux
+    ) -> polling.Polling:
+        make = partial(self.make(), start_at=self.start_at, saved=saved, timing=self.timing)
+        return polling.Polling(make, self.telemetry, inotify=self.inotify, kernel=kernel)
+
+    def make(self) -> Callable[..., Tail]:
+        """Return what makes the tail of this path."""
+        return partial(file.File, str(self.path))
 
     @asynccontextmanager
     async def following(self, saved: dict[str, Any] | None = None) -> AsyncIterator[Reader]:
@@ -105,32 +110,21 @@ class PodFollower(Follower):
         super().__init__(path, timing=timing, start_at=start_at)
         self.container = container
 
-    def source(self, saved: dict[str, Any] | None = None) -> cri.Cri:  # type: ignore[override]
-        return cri.Cri(
-            str(self.path),
-            self.container,
-            self.telemetry,
-            start_at=self.start_at,
-            saved=saved,
-            timing=self.timing,
-            inotify=self.inotify,
-        )
+    def make(self) -> Callable[..., Tail]:
+        return partial(cri.Cri, str(self.path), self.container)
 
 
 class GlobFollower(Follower):
     """Likewise for every file that a glob names."""
 
-    def source(self, saved: dict[str, Any] | None = None) -> globbed.Globbed:  # type: ignore[override]
-        return globbed.Globbed(
-            str(self.path),
-            self.telemetry,
-            start_at=self.start_at,
-            saved=saved,
-            timing=self.timing,
-            inotify=self.inotify,
-        )
+    def make(self) -> Callable[..., Tail]:
+        return partial(globbed.Globbed, str(self.path))
 
 
-def look(reader: Reader) -> None:
-    """Do what the timer does while nobody reads, without the waiting."""
-    reader.source._discover(asyncio.get_running_loop().time())  # type: ignore[attr-defined]
+async def look(reader: Reader) -> None:
+    """Wait until the source has looked at everything that is there now."""
+    lookout = reader.source._lookout  # type: ignore[attr-defined]
+    looks = lookout.looks + 2  # one may be under way
+    async with asyncio.timeout(10.0):
+        while lookout.looks < looks:
+            await asyncio.sleep(0.001)

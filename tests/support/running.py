@@ -67,7 +67,7 @@ class Sidecar:
     argv: Sequence[str] = ()  # COMMAND
     stdin: int | None = asyncio.subprocess.PIPE
     environ: Mapping[str, str] = field(default_factory=dict)
-    program: str = "sidecar"  # as a module
+    program: Sequence[str] = ("sidecar",)  # the module, and what comes before `run`
     stdout_to: int | None = None  # a descriptor to write to; else what it writes is collected
     stdout: bytearray = field(default_factory=bytearray)
     log: list[dict[str, object]] = field(default_factory=list)
@@ -83,7 +83,7 @@ class Sidecar:
         await self.finish()
 
     async def start(self) -> None:
-        words = [sys.executable, "-m", self.program, "run"]
+        words = [sys.executable, "-m", *self.program, "run"]
         for setting in ("http.host=127.0.0.1", "http.port=0", "drain_seconds=1m", *self.settings):
             words += ["--set", setting]
         if self.argv:
