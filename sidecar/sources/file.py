@@ -188,6 +188,9 @@ class File(tail.LogTail):
         if not self._began:
             return [opened] if opened is not None else []
         self._succession.verify(now)
+        if opened is not None and self._succession.held(os.fstat(opened.descriptor)) is not None:
+            opened.close()  # it was renamed meanwhile, and found beside the log
+            opened = None
         return self._known.unseen(opened=opened)
 
     def _before(self, newest: Generation, now: float) -> None:

@@ -83,7 +83,7 @@ class Known:
 
     def rescue(self, truncated: Generation) -> list[Generation]:
         """Let a truncated generation go on in its copy, and return what was written between the two."""
-        for sibling in reversed(siblings.rotated(self._path)):
+        for sibling in reversed(self._beside()):
             if self._succession.held(sibling.status) is not None:
                 continue
             descriptor = self.copy(sibling, truncated.identity)
