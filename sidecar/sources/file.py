@@ -198,7 +198,14 @@ class File(tail.LogTail):
         self._succession.verify(now)  # where it shows all the same, it is a truncation like any other
         if self._succession.newest is not newest or not self._is_named(newest):
             return  # beside a file that lost its name lie younger ones too, which are found as such
-        for one in self._known.unseen(newest):
+        found = self._known.unseen(newest)
+        if not self._is_named(newest):  # any more: some of them may be younger
+            for one in found:
+                one.close()
+            return
+        if found:
+            newest.size = 0  # what it had is in them; it may have been cut off while they were looked for
+        for one in found:
             self._telemetry.file_truncated(self._path, 0)
             self._succession.add(one, now, newest)
 
