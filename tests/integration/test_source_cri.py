@@ -197,7 +197,7 @@ async def test_a13_a_short_life_is_read_whole(follower, pod):
         container.start()
         expected = container.lines("one", "two", "three")
         container.exit()
-        look(reader)  # within 200 ms of its start
+        await look(reader)  # within 200 ms of its start
         container.delete(0)
         await reader.expect(expected[len(reader.data) :])
         container.start()
