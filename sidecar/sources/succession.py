@@ -259,12 +259,17 @@ class Succession:
         return before.log
 
     def _before(self, one: Generation) -> Generation | None:
-        """Return the generation of the same start that was written right before this one."""
+        """Return the generation of the same start that was written right before this one, and is told of in this life.
+
+        One that an earlier life ended, and that was empty, is not told of again: pieces go past it.
+        """
         if one.late:
             return None
         written = self.written()
-        older = [other for other in written[: written.index(one)] if other.instance == one.instance and not other.late]
-        return older[-1] if older else None
+        for other in reversed(written[: written.index(one)]):
+            if other.instance == one.instance and not other.late and (other.begun or not other.ended or other.told):
+                return other
+        return None
 
     def _settle(self, one: Generation, now: float) -> None:
         """Let the successor of a generation begin that is read to its end, for now."""

@@ -482,3 +482,23 @@ async def test_f04_pieces_at_the_end_of_an_archive_wait_for_a_successor_that_has
         await reader.expect(container.line("finished"))
 
     assert [chunk.final for chunk in reader.chunks if chunk.end_of_log] == [False]
+
+
+async def test_f04_pieces_go_past_an_empty_generation_that_an_earlier_life_ended(tmp_path, container):
+    follower = PodFollower(tmp_path, timing=HURRY_POD)
+    begun = container.line("begun, ", tag="P")
+    async with follower.following() as reader:
+        await reader.expect(begun)
+        for ended in (1, 2):
+            container.rotate()
+            await reader.until(lambda count=ended: len(reader.ended) == count)
+        finished = container.line("finished")
+        await reader.expect(finished)
+        (first,) = [one.start.log for one in reader.chunks if one.data == begun]
+        saved = json.loads(json.dumps(reader.source.snapshot({})))  # nothing of it is delivered
+
+    async with follower.following(saved) as reader:
+        await reader.expect(begun + finished)
+
+    (last,) = [one for one in reader.chunks if one.data == finished]
+    assert last.continues == first

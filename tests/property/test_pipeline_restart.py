@@ -126,6 +126,7 @@ class Generations:
         self.chunks = []
         turn = 0
         lingering = None
+        before = ""  # the log that the next one goes on with
         for number, data in enumerate(world.generations):
             log = f"log{number}"
             offset = positions.get(log, 0)
@@ -136,8 +137,9 @@ class Generations:
             if lingers:
                 lingering = end
             elif ended and positions and offset == len(data):
+                before = log if data else before  # nothing is told of it, and pieces go past one that was empty
                 continue
-            continues = "" if world.lingers and number == 1 else f"log{number - 1}"
+            continues, before = "" if world.lingers and number == 1 else before, log
             while offset < len(data):
                 size = world.sizes[turn % len(world.sizes)]
                 turn += 1
@@ -310,10 +312,12 @@ LEFT = [
     _cri(b"stderr F " + GET, b"stdout P [GIN] 2026/10/06 - 09:05:10 | "),
     _cri(b"stdout F " + GET[30:], b"stderr F {}"),
 ]
+# The pieces of one line on both sides of a generation that was rotated before anything was written to it.
+PAST = [_cri(b"stdout P " + GET[:30]), b"", _cri(b"stdout F " + GET[30:])]
 
 
 def with_examples(test):
-    for generations in (BEGUN, FINISHED, HELD_UP, GOES_ON, AROUND, OVERLAPPING, OVERLAPPING_LATER):
+    for generations in (BEGUN, FINISHED, HELD_UP, GOES_ON, AROUND, OVERLAPPING, OVERLAPPING_LATER, PAST):
         for death in range(1, 8):
             for size, turn in ((200, death), (50, 4 * death)):
                 test = example(generations=generations, sizes=[size], lingers=False, deaths=[turn], lag=0, saves=1)(
