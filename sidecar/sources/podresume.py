@@ -104,7 +104,7 @@ def restore(
     matches = _matches(state, found)
     for _ in range(_LOOKS):
         before, found = found, look()
-        missed = any(number not in matches for number in range(len(state.entries)))
+        missed = len(matches) + len(_empty(state)) < len(state.entries)
         if not missed or {(one.path, one.status and one.status.st_ino) for one in before} == {
             (one.path, one.status and one.status.st_ino) for one in found
         }:
@@ -118,11 +118,12 @@ def restore(
 def _matches(state: State, found: Sequence[Found]) -> dict[int, tuple[Found, int]]:
     """Return by the number of the entry its file and a descriptor."""
     there = [one for one in found if one.status is not None]
+    empty = _empty(state)
     matches: dict[int, tuple[Found, int]] = {}
     # What is certain first, so that files with equal beginnings go to whom they belong.
     for find in (_whole, _by_inode, _compressed, _by_content):
         for number, (entry, instance) in enumerate(state.entries):
-            if number in matches:
+            if number in matches or number in empty:
                 continue
             # Only by its inode may a file be found twice: late bytes had begun a second log in it.
             taken = set() if find is _by_inode else {one.path for one, _ in matches.values()}
@@ -140,14 +141,14 @@ def _held(
     held: dict[str, Generation] = {}  # by the name of their file now
     older: set[int] = set()
     names = {one.path for one in found}
-    read = {instance: number for number, (entry, instance) in enumerate(state.entries) if entry.identity.end}
+    empty = _empty(state)
     for number, (entry, instance) in enumerate(state.entries):
+        if number in empty:
+            continue
         if number not in matches:
-            # Nothing was read of it that could tell it. It was empty if what came behind it was read; and nothing of it
-            # is gone where its archive has its name, or an older one is there: the kubelet deletes the oldest first.
-            unread = not entry.identity.end
-            empty = unread and number < read.get(instance, -1)
-            if empty or (unread and (instance in older or entry.path + gzipped.SUFFIX in names)):
+            # Nothing was read of it that could tell it, and nothing of it is gone where its archive has its name, or an
+            # older one is there: the kubelet deletes the oldest first.
+            if not entry.identity.end and (instance in older or entry.path + gzipped.SUFFIX in names):
                 continue
             _account(entry, telemetry)
             before = [one for one in held.values() if one.instance == instance]
@@ -170,6 +171,16 @@ def _held(
         held[one.path] = again = entry.hold(descriptor, one.path)
         again.instance = instance
     return list(held.values())
+
+
+def _empty(state: State) -> set[int]:
+    """Return the entries that were empty, as what came behind them was read: their inodes may be any file's by now."""
+    read = {instance: number for number, (entry, instance) in enumerate(state.entries) if entry.identity.end}
+    return {
+        number
+        for number, (entry, instance) in enumerate(state.entries)
+        if not entry.identity.end and number < read.get(instance, -1)
+    }
 
 
 def _whole(entry: resume.Entry, candidates: Sequence[Found], *, may_be_active: bool) -> tuple[Found, int] | None:
