@@ -221,11 +221,7 @@ class File(tail.LogTail):
             self._before(newest, now)
 
     def _is_named(self, one: Generation) -> bool:
-        try:
-            status = self._file.stat()
-        except OSError:
-            return False
-        return one.place == (status.st_dev, status.st_ino)
+        return one.place == siblings.place(self._path)
 
     def _add(self, new: list[Generation], now: float) -> None:
         for one in new:

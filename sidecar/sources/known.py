@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from sidecar.sources import generation, siblings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sidecar.sources.generation import Generation, Identity
     from sidecar.sources.siblings import Sibling
     from sidecar.sources.succession import Succession
@@ -50,16 +52,21 @@ class Known:
         """Return the files beside the log, or their ends, that nobody has read, oldest first.
 
         No copies of `beside`, of which nothing is read yet: what they say, it says. With `opened`, under the log's
-        name a moment ago: it comes last, unless it was renamed since, and others after it.
+        name a moment ago: it comes last, unless it was renamed since, and maybe deleted, and others came after it.
         """
-        found: list[Generation] = []
         remembered = {one.place: one for one in self._succession.remembered()} | self._identities
         self._identities = {}
-        for sibling in self._beside():
-            if opened is not None and sibling.place == opened.place:
-                found.append(opened)
-                opened = None
-                continue
+        older, younger = self._around(opened)
+        found = self._unread(older, remembered, beside)
+        if opened is not None:
+            found += [opened, *self._unread(younger, remembered, beside)]
+        return found
+
+    def _unread(
+        self, files: list[Sibling], remembered: Mapping[tuple[int, int], Identity], beside: Generation | None
+    ) -> list[Generation]:
+        found: list[Generation] = []
+        for sibling in files:
             if self._succession.held(sibling.status) is not None:
                 continue
             descriptor = self._open(sibling)
@@ -79,7 +86,7 @@ class Known:
                 os.close(descriptor)
                 continue
             found.append(generation.Generation(descriptor, sibling.path, self._succession.name(sibling.place), offset))
-        return [*found, opened] if opened is not None else found
+        return found
 
     def rescue(self, truncated: Generation) -> list[Generation]:
         """Let a truncated generation go on in its copy, and return what was written between the two."""
@@ -115,6 +122,23 @@ class Known:
             if [(one.path, one.place) for one in before] == [(one.path, one.place) for one in found]:
                 break
         return found
+
+    def _around(self, opened: Generation | None) -> tuple[list[Sibling], list[Sibling]]:
+        """Return the files beside the log: those older than the opened one, and those that came after it."""
+        files = self._beside()
+        if opened is None:
+            return files, []
+        for _ in range(2):  # it may be renamed after they were listed
+            index = next((index for index, one in enumerate(files) if one.place == opened.place), None)
+            if index is not None:
+                return files[:index], files[index + 1 :]
+            if siblings.place(self._path) == opened.place:
+                return files, []
+            files = self._beside()
+        # Renamed and deleted: who rotates deletes the oldest first.
+        written_ns = os.fstat(opened.descriptor).st_mtime_ns
+        index = sum(one.status.st_mtime_ns < written_ns for one in files)
+        return files[:index], files[index:]
 
     def _open(self, sibling: Sibling) -> int | None:
         try:

@@ -100,7 +100,7 @@ def restore(state: State, path: str, succession: Succession, known: Known, telem
     archives = [one for one in siblings.rotated(path, compressed=True) if one.compressed] if missing or unread else []
     truncated = False
     for index, entry in missing:
-        again = _replaced(entry, path) if entry is last and _place(path) not in held else None
+        again = _replaced(entry, path) if entry is last and siblings.place(path) not in held else None
         if again is not None:
             held[again.place] = (index, again)
             continue
@@ -116,14 +116,16 @@ def restore(state: State, path: str, succession: Succession, known: Known, telem
             held[copy.place] = (index, copy)
         if _account(entry, path, telemetry, known_now=entry.identity.place in held, copied=copy is not None):
             truncated = True
-    for entry in _hold_unread(state, path, held, besides=_place(path) if truncated else None):
+    beside = {one.place for one in rotated}
+    gone, unseen = _hold_unread(state, path, held, besides=siblings.place(path) if truncated else None, beside=beside)
+    for entry in gone:
         # What nobody has seen may be all that was written to it, or what came after it.
         _account(entry, path, telemetry, known_now=True, copied=False)
     for _, one in sorted(held.values(), key=lambda item: item[0]):
         succession.add(one, now)
 
     newest = succession.newest
-    named = newest is not None and newest.place == _place(path)
+    named = newest is not None and newest.place == siblings.place(path)
     undisturbed = named and newest is not None and newest.identity.end > 0
     archives = [
         one for one in archives if one.status.st_mtime_ns > state.modified_ns and succession.held(one.status) is None
@@ -139,7 +141,7 @@ def restore(state: State, path: str, succession: Succession, known: Known, telem
         one = gzipped.Gzipped(descriptor, archive.path, succession.name(archive.place))
         succession.add(one, now, newest if named and not undisturbed else None)
     for sibling in rotated:
-        fresh = succession.held(sibling.status) is None
+        fresh = succession.held(sibling.status) is None and sibling.place not in unseen
         if fresh and (undisturbed or sibling.status.st_mtime_ns <= state.modified_ns):
             known.learn(sibling)
     return truncated
@@ -173,13 +175,16 @@ def _hold_unread(
     path: str,
     held: dict[tuple[int, int], tuple[int, Generation]],
     besides: tuple[int, int] | None,
-) -> list[Entry]:
+    beside: set[tuple[int, int]],
+) -> tuple[list[Entry], set[tuple[int, int]]]:
     """Hold what nothing was read of; return what is gone, and may have been more than an empty file.
 
     What others are proved to be is theirs: inodes come back. What has a successor that was read was empty, and where an
-    older one is still there nothing is gone: who rotates deletes the oldest first.
+    older one is still there nothing is gone: who rotates deletes the oldest first. Where the log is another file now,
+    those `beside` it that no read one comes behind are returned too: others may have to be read before.
     """
     gone: list[Entry] = []
+    unread: list[tuple[int, Generation]] = []
     for index, entry in enumerate(state.entries):
         if entry.identity.end:
             gone.clear()
@@ -187,13 +192,22 @@ def _hold_unread(
         found = _find(entry, path)
         if found is not None:
             one = entry.hold(*found)
-            if one.place not in held and one.place != besides:
-                held[one.place] = (index, one)
+            if one.place not in held and one.place != besides and all(one.place != other.place for _, other in unread):
+                unread.append((index, one))
                 continue
             one.close()
-        if not any(number < index for number, _ in held.values()):
+        if not any(number < index for number, _ in (*held.values(), *unread)):
             gone.append(entry)
-    return gone
+    read = max((index for index, entry in enumerate(state.entries) if entry.identity.end), default=-1)
+    another = siblings.place(path) not in {*held, *(one.place for _, one in unread)}
+    unseen: set[tuple[int, int]] = set()
+    for index, one in unread:
+        if another and index > read and one.place in beside:
+            unseen.add(one.place)
+            one.close()
+        else:
+            held[one.place] = (index, one)
+    return gone, unseen
 
 
 def _find(entry: Entry, path: str) -> tuple[int, str] | None:
@@ -271,7 +285,7 @@ def _archived(entry: Entry, archives: list[Sibling]) -> tuple[Generation | None,
 def _account(entry: Entry, path: str, telemetry: Telemetry, *, known_now: bool, copied: bool) -> bool:
     """Count what a generation that is gone takes with it. True if the log was truncated under its name."""
     lost = 0 if copied else entry.undelivered
-    if entry.identity.place == _place(path) and not known_now:
+    if entry.identity.place == siblings.place(path) and not known_now:
         size = Path(path).stat().st_size
         if size < entry.offset and not copied:
             telemetry.checkpoint_invalid(
@@ -287,11 +301,3 @@ def _account(entry: Entry, path: str, telemetry: Telemetry, *, known_now: bool, 
             f"{entry.path}, read up to byte {entry.identity.end}, is gone, and what followed there",
         )
     return False
-
-
-def _place(path: str) -> tuple[int, int] | None:
-    try:
-        status = Path(path).stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

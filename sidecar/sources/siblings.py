@@ -57,6 +57,15 @@ def rotated(path: str, *, compressed: bool = False) -> list[Sibling]:
     return sorted(_regular(names), key=_age)
 
 
+def place(path: str) -> tuple[int, int] | None:
+    """Return device and inode of what has the name; None where nothing has."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def is_rotated(path: str, log: str) -> bool:
     """Whether `path` has a name that rotation gives to `log`."""
     one, other = Path(path), Path(log)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.sources import generation, known, succession
 from tests.support.following import HURRY, Follower, look
 from tests.support.log_writer import LogWriter
 
@@ -408,3 +409,22 @@ def open_files():
     """Return the names of the files this process holds."""
     links = list(Path("/proc/self/fd").iterdir())
     return [str(link.readlink()) for link in links if link.is_symlink()]  # one was the listing's own
+
+
+async def test_b09_a_file_that_is_renamed_and_deleted_while_it_is_opened_comes_before_those_after_it(path, writer):
+    follower = Follower(path)
+    turns = succession.Succession(follower.telemetry, follower.timing, lambda _: [])
+    beside = known.Known(str(path), turns, follower.telemetry)
+    writer.lines("first")
+    opened = generation.Generation(generation.open_log(str(path)), str(path), "first")
+    writer.rotate(".1").unlink()
+    writer.lines("second")
+    times = os.fstat(opened.descriptor).st_atime_ns, os.fstat(opened.descriptor).st_mtime_ns
+    os.utime(writer.rotate(".1"), ns=times)  # within one tick of the clock of files
+    writer.lines("third")
+
+    found = beside.unseen(opened=opened)
+
+    assert [one.read() for one in found] == [b"first\n", b"second\n"]
+    for one in found:
+        one.close()
