@@ -9,11 +9,11 @@ import os
 import signal
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
 from tests.support import hung
+from tests.support.descriptors import open_files
 from tests.support.following import Follower, GlobFollower, PodFollower
 from tests.support.kubelet import Container
 from tests.support.log_writer import LogWriter
@@ -45,11 +45,6 @@ class Disk:
 
     def recover(self):
         self._answers.set()
-
-
-def open_files():
-    links = list(Path("/proc/self/fd").iterdir())
-    return [str(link.readlink()) for link in links if link.is_symlink()]
 
 
 def by_the_sidecar():

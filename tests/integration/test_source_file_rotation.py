@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from pathlib import Path
 
 import pytest
 
 from sidecar.sources import generation, known, succession
+from tests.support.descriptors import open_files
 from tests.support.following import HURRY, Follower, look
 from tests.support.log_writer import LogWriter
 
@@ -403,12 +403,6 @@ async def test_names_that_move_on_while_they_are_looked_at_change_neither_what_i
 def looked(flags):
     """Whether a call is no writer's."""
     return not flags or not flags[0] & os.O_WRONLY
-
-
-def open_files():
-    """Return the names of the files this process holds."""
-    links = list(Path("/proc/self/fd").iterdir())
-    return [str(link.readlink()) for link in links if link.is_symlink()]  # one was the listing's own
 
 
 async def test_b09_a_file_that_is_renamed_and_deleted_while_it_is_opened_comes_before_those_after_it(path, writer):

@@ -15,6 +15,7 @@ import pytest
 from sidecar import telemetry
 from sidecar.sources import cri, filesystem, succession, wake
 from tests.support.clock import Clock
+from tests.support.descriptors import open_files
 from tests.support.following import HURRY, PATIENT, Follower, GlobFollower, PodFollower
 from tests.support.kubelet import Container
 from tests.support.log_writer import LogWriter
@@ -420,7 +421,3 @@ def file_of(path, *, inotify=True):
             await self.source.close()
 
     return Opened()
-
-
-def open_files():
-    return [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
