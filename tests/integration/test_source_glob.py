@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -178,7 +179,9 @@ async def weight(reader):
     """Return how many files it follows, and how many descriptors that takes."""
     reader.source.describe()  # answers what was known before, and asks
     await look(reader)
-    return len(reader.source.describe()["files"]), sum(".log" in name for name in open_files())
+    described = reader.source.describe()
+    directory = f"{Path(str(described['path'])).parent}/"
+    return len(described["files"]), sum(name.startswith(directory) for name in open_files())
 
 
 async def gone(reader, number):
