@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sidecar.telemetry import Telemetry
 
 
-TIMING = succession.Timing(idle_poll=0.15, discovery=0.5, end_when_settled=True)
+TIMING = succession.Timing(discovery=0.5, end_when_settled=True)
 
 _LIST_SECONDS = 1.0  # between two listings of a directory that has not changed
 _TICK_NS = 30_000_000  # two changes within one tick of the clock of files, 10 ms at most, look like one

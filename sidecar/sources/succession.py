@@ -38,7 +38,7 @@ class Timing:
     """Seconds. The defaults are the product's; tests are in more of a hurry."""
 
     poll: float = 0.1  # between two looks at a growing file
-    idle_poll: float = 0.2  # likewise at a quiet one
+    idle_poll: float = 0.15  # likewise at a quiet one
     watched: float = 1.0  # likewise at a quiet one of which the kernel tells when it grows
     rest: float = 0.05  # from one word of the kernel to the next: what stirs all the time wakes nobody more often
     settle: float = 0.1  # between the two looks that must find an old generation at its end
