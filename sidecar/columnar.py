@@ -82,6 +82,11 @@ class Records(Sequence[Record]):
         return Records(self.format, *map(take, self.columns), rows=lambda: take(self.rows))
 
 
+def all_valid(records: Sequence[Record]) -> bool:
+    """Say whether it is known without looking that all of them are valid as written."""
+    return isinstance(records, Records)
+
+
 def lines(records: Sequence[Record]) -> Sequence[bytes]:
     """Return the line of each record."""
     return records.lines if isinstance(records, Records) else list(map(_line, records))

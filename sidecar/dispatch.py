@@ -89,7 +89,7 @@ class Dispatch:
 
         What was counted by an earlier process was withheld by it too.
         """
-        if self._on_invalid == "forward" or isinstance(records, columnar.Records):  # in columns all are valid
+        if self._on_invalid == "forward" or columnar.all_valid(records):
             return records
         kept = [record for record in records if record.outcome is not Outcome.INVALID]
         withheld = len(records) - len(kept) if counts else 0

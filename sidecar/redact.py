@@ -56,12 +56,12 @@ _DEEPEST = 64
 _KEYS_KEPT = 4096
 
 # `Bearer x` and `Basic x` are secrets without a name beside them.
-_SCHEMES = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
+_SCHEME_NAMES = ("bearer", "basic")
+_SCHEMES = re.compile(rf"\b({'|'.join(_SCHEME_NAMES)})\s+[A-Za-z0-9._~+/=-]{{8,}}", re.IGNORECASE)
 # The password of postgres://user:password@host; redis:// has no user
 _USERINFO = re.compile(r"(://[^\s:/@\"']{0,256}:)[^\s/@\"']{1,1024}(?=@)")
 # In a text that holds a secret, one of these stands between a name and its value; white space behind a scheme.
 _TRIGGERS = ("=", ":", '"')
-_SCHEME_NAMES = ("bearer", "basic")
 
 
 class Redactor:
@@ -74,7 +74,7 @@ class Redactor:
         self._names = tuple(tuple(name.split("_")) for name in names)
         self._squeezed = tuple(name.replace("_", "") for name in names)
         # the last word of a name stands in every spelling of it
-        stems = {name.rsplit("_", 1)[-1].encode() for name in names} | {b"bearer", b"basic", b"://"}
+        stems = {name.rsplit("_", 1)[-1].encode() for name in names} | {*map(str.encode, _SCHEME_NAMES), b"://"}
         self._stems = tuple(sorted(s for s in stems if not any(o in s for o in stems if o != s)))
         self._text_stems = tuple(stem.decode() for stem in self._stems)
         self._known: dict[str, bool] = {}

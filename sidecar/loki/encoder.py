@@ -136,8 +136,7 @@ class Encoder:
     ) -> Iterator[tuple[streams.Stream, Sequence[Record], list[int]]]:
         """Yield each stream with its records and their times."""
         services = set(columnar.service_names(records))
-        valid = isinstance(records, columnar.Records)
-        invalid = 0 if valid else list(map(_outcome, records)).count(Outcome.INVALID)
+        invalid = 0 if columnar.all_valid(records) else list(map(_outcome, records)).count(Outcome.INVALID)
         if len(services) == 1 and invalid in (0, len(records)):
             yield self._stream(services.pop(), valid=not invalid, count=len(records)), records, list(times)
             return

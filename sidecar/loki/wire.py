@@ -74,7 +74,7 @@ def weights(records: Sequence[Record]) -> list[int]:
 
 
 def _any_violation(records: Sequence[Record]) -> bool:
-    return not isinstance(records, columnar.Records) and any(map(_violations, records))
+    return not columnar.all_valid(records) and any(map(_violations, records))
 
 
 def entries(

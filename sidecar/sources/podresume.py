@@ -101,24 +101,24 @@ def restore(
     looked for until two listings say the same.
     """
     found = look()
-    matches = _matches(state, found)
+    empty = _empty(state)
+    matches = _matches(state, empty, found)
     for _ in range(_LOOKS):
         before, found = found, look()
-        missed = len(matches) + len(_empty(state)) < len(state.entries)
+        missed = len(matches) + len(empty) < len(state.entries)
         if not missed or {(one.path, one.status and one.status.st_ino) for one in before} == {
             (one.path, one.status and one.status.st_ino) for one in found
         }:
             break
         for _, descriptor in matches.values():
             os.close(descriptor)
-        matches = _matches(state, found)
-    return _held(state, matches, found, telemetry), found
+        matches = _matches(state, empty, found)
+    return _held(state, empty, matches, found, telemetry), found
 
 
-def _matches(state: State, found: Sequence[Found]) -> dict[int, tuple[Found, int]]:
+def _matches(state: State, empty: set[int], found: Sequence[Found]) -> dict[int, tuple[Found, int]]:
     """Return by the number of the entry its file and a descriptor."""
     there = [one for one in found if one.status is not None]
-    empty = _empty(state)
     matches: dict[int, tuple[Found, int]] = {}
     # What is certain first, so that files with equal beginnings go to whom they belong.
     for find in (_whole, _by_inode, _compressed, _by_content):
@@ -136,12 +136,15 @@ def _matches(state: State, found: Sequence[Found]) -> dict[int, tuple[Found, int
 
 
 def _held(
-    state: State, matches: Mapping[int, tuple[Found, int]], found: Sequence[Found], telemetry: Telemetry
+    state: State,
+    empty: set[int],
+    matches: Mapping[int, tuple[Found, int]],
+    found: Sequence[Found],
+    telemetry: Telemetry,
 ) -> list[Generation]:
     held: dict[str, Generation] = {}  # by the name of their file now
     older: set[int] = set()
     names = {one.path for one in found}
-    empty = _empty(state)
     for number, (entry, instance) in enumerate(state.entries):
         if number in empty:
             continue

@@ -117,7 +117,7 @@ def restore(state: State, path: str, succession: Succession, known: Known, telem
         if _account(entry, path, telemetry, known_now=entry.identity.place in held, copied=copy is not None):
             truncated = True
     beside = {one.place for one in rotated}
-    gone, unseen = _hold_unread(state, path, held, besides=siblings.place(path) if truncated else None, beside=beside)
+    gone, unseen = _hold_unread(state, path, held, cut_off=siblings.place(path) if truncated else None, beside=beside)
     for entry in gone:
         # What nobody has seen may be all that was written to it, or what came after it.
         _account(entry, path, telemetry, known_now=True, copied=False)
@@ -174,7 +174,7 @@ def _hold_unread(
     state: State,
     path: str,
     held: dict[tuple[int, int], tuple[int, Generation]],
-    besides: tuple[int, int] | None,
+    cut_off: tuple[int, int] | None,
     beside: set[tuple[int, int]],
 ) -> tuple[list[Entry], set[tuple[int, int]]]:
     """Hold what nothing was read of; return what is gone, and may have been more than an empty file.
@@ -192,7 +192,7 @@ def _hold_unread(
         found = _find(entry, path)
         if found is not None:
             one = entry.hold(*found)
-            if one.place not in held and one.place != besides and all(one.place != other.place for _, other in unread):
+            if one.place not in held and one.place != cut_off and all(one.place != other.place for _, other in unread):
                 unread.append((index, one))
                 continue
             one.close()
