@@ -12,7 +12,7 @@ import pytest
 from sidecar.model import Position
 from tests.support.following import HURRY, Follower
 from tests.support.kubelet import damage
-from tests.support.log_writer import LogWriter
+from tests.support.log_writer import LogWriter, replace
 
 pytestmark = pytest.mark.usefixtures("woken")  # each test with and without inotify
 
@@ -302,15 +302,6 @@ TIMED = {
     "a banner, and a line with a time": [BANNER * 10, GIN % 1],
     "a line with a time, and more than the mark holds": [GIN % 1, "x" * 1000],
 }
-
-
-def replace(path, content):
-    """What an editor does: another file, in its place in one step."""
-    before = path.stat().st_ino
-    beside = path.with_name("beside")
-    beside.write_bytes(content)
-    beside.rename(path)
-    assert path.stat().st_ino != before
 
 
 @pytest.mark.parametrize("texts", TIMED.values(), ids=TIMED)

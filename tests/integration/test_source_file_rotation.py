@@ -11,7 +11,7 @@ import pytest
 from sidecar.sources import generation, known, succession
 from tests.support.descriptors import open_files
 from tests.support.following import HURRY, Follower, look
-from tests.support.log_writer import LogWriter
+from tests.support.log_writer import LogWriter, replace
 
 pytestmark = pytest.mark.usefixtures("woken")  # each test with and without inotify
 
@@ -261,15 +261,6 @@ async def test_c12_rule_07_content_without_a_time_proves_nothing(follower, write
         await reader.expect(banner)
         replace(path, banner + b"[GIN-debug] more\n")
         await reader.expect(banner + b"[GIN-debug] more\n")
-
-
-def replace(path, content):
-    """Put another file in its place, in one step."""
-    before = path.stat().st_ino
-    beside = path.with_name("beside")
-    beside.write_bytes(content)
-    beside.rename(path)
-    assert path.stat().st_ino != before
 
 
 async def test_d02_the_end_of_a_deleted_file_is_told_without_a_successor(path):
